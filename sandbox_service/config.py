@@ -1,0 +1,103 @@
+"""Every setting of the service, read from SANDBOX_* environment variables and nowhere else.
+
+Only this module reads the environment. `sandbox-service config` prints what is in force with these descriptions.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from sandbox_service.models import MAX_WALL_S, Limits
+
+
+def deploy_dir() -> Path:
+    """Return the folder of policy and package lists: inside an installed wheel, or the checkout's `deploy/`."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_deploy"
+    return installed if installed.is_dir() else package.parent / "deploy"
+
+
+class Settings(BaseSettings):
+    """Resolved settings. Times are seconds, sizes are in the unit their name ends with."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_", extra="ignore", frozen=True)
+
+    # Where things are
+    redis_url: str | None = Field(
+        None, description="Redis or Valkey to use; unset: `serve` starts an embedded server of its own"
+    )
+    redis_prefix: str = Field("sandbox", description="first part of every Redis key", pattern=r"^[A-Za-z0-9_-]+$")
+    state_dir: Path = Field(
+        Path("/var/lib/sandbox-service"),
+        description="rootfs images and the embedded server's data; every folder above must be world-searchable",
+    )
+    run_dir: Path = Field(
+        Path("/run/sandbox-service"), description="sockets and folders of running parts; world-searchable"
+    )
+
+    # Gateway
+    host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs an API key")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    api_keys_file: Path | None = Field(
+        None, description="one `tenant:sha256-of-key` a line; unset: no key is asked for, loopback only"
+    )
+    max_body_mb: int = Field(16, ge=1, le=1024, description="largest request body, counted while it arrives")
+    max_queued: int = Field(100_000, ge=1, description="calls in the queue beyond which new ones get 429")
+    result_ttl_s: float = Field(900, gt=0, description="how long a Result can be fetched by its id")
+    default_timeout_s: float = Field(600, gt=0, description="deadline of calls that do not set `timeout_s`")
+    max_wait_s: float = Field(60, gt=0, le=600, description="longest long-poll of a GET with `wait_s`")
+    cancel_on_disconnect: bool = Field(
+        True, description="cancel a call when the only client that waited for its answer went away"
+    )
+
+    # Worker
+    slots: int = Field(0, ge=0, le=1024, description="executions at once per worker; 0: two per CPU")
+    image: str = Field("default", description="image of calls that name none", pattern="^[A-Za-z0-9_-]{1,64}$")
+    profiles: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="preload profiles to keep warm, comma separated; empty: all of deploy/profiles.toml"
+    )
+    worker_metrics_port: int = Field(0, ge=0, le=65535, description="loopback port of the worker's /metrics; 0: none")
+    worker_metrics_host: str = Field("127.0.0.1", description="address of the worker's /metrics")
+    lease_s: float = Field(6, gt=0, description="a worker silent for this long has lost its executions")
+    drain_s: float = Field(25, ge=0, description="how long a stopping part lets what is running finish")
+
+    # Policy: defaults and the most a call may ask for
+    default_wall_s: float = Field(10, gt=0, le=MAX_WALL_S, description="wall limit of calls that set none")
+    max_wall_s: float = Field(60, gt=0, le=MAX_WALL_S, description="highest wall limit a call can have")
+    default_cpu_s: float = Field(10, gt=0, le=MAX_WALL_S, description="CPU limit of calls that set none")
+    max_cpu_s: float = Field(60, gt=0, le=MAX_WALL_S, description="highest CPU limit a call can have")
+    default_memory_mb: int = Field(512, ge=1, description="memory limit of calls that set none")
+    max_memory_mb: int = Field(4096, ge=1, description="highest memory limit a call can have")
+    default_output_kb: int = Field(64, ge=1, description="kept output of calls that set no limit, each stream")
+    max_output_kb: int = Field(4096, ge=1, description="most output a call can keep, each stream")
+    default_processes: int = Field(64, ge=1, description="process and thread limit of calls that set none")
+    max_processes: int = Field(256, ge=1, description="highest process and thread limit a call can have")
+    default_disk_mb: int = Field(64, ge=1, description="disk limit of calls that set none")
+    max_disk_mb: int = Field(512, ge=1, description="highest disk limit a call can have")
+
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+
+    @field_validator("profiles", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @property
+    def slot_count(self) -> int:
+        return self.slots or 2 * len(os.sched_getaffinity(0))
+
+    def resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
+        """Return `limits` with every field set (default or lowered to policy), and the names that were lowered."""
+        resolved, lowered = {}, []
+        for name in Limits.model_fields:
+            asked = getattr(limits, name)
+            highest = getattr(self, f"max_{name}")
+            resolved[name] = min(getattr(self, f"default_{name}") if asked is None else asked, highest)
+            if asked is not None and asked > highest:
+                lowered.append(name)
+        return Limits.model_construct(**resolved), lowered

@@ -1,0 +1,152 @@
+"""The gateway process: its HTTP application, and how it starts and stops.
+
+Stopping (SIGTERM, SIGINT): no new connection is taken, readiness is false; requests that wait get their answer, or
+after `drain_s` a 503 that names where to ask again, since their calls go on. Then it exits with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from sandbox_service import __version__, logs
+from sandbox_service.config import Settings
+from sandbox_service.errors import NotFound, SandboxError, SetupError, WrongMethod
+from sandbox_service.gateway import openapi
+from sandbox_service.gateway.answers import answer_json, problem
+from sandbox_service.gateway.api import Api
+from sandbox_service.gateway.auth import Gatekeeper
+from sandbox_service.gateway.calls import Calls
+from sandbox_service.gateway.edge import Edge
+from sandbox_service.gateway.probes import Probes
+from sandbox_service.gateway.server import Server
+from sandbox_service.queue import Queue
+
+
+class _PlainRoute(APIRoute):
+    """An endpoint that reads its Request itself: none of FastAPI's per-request dependency work."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
+
+
+def create_app(settings: Settings, queue: Queue) -> FastAPI:
+    """Return the application; it serves while its lifespan runs. The queue stays the caller's.
+
+    `app.state` holds its parts: `calls`, `probes`, `gatekeeper`. Raise SetupError if it would be open to strangers.
+    """
+    gatekeeper = Gatekeeper(settings)
+    calls = Calls(settings, queue)
+    probes = Probes(queue, calls)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with calls.serving():
+            yield
+
+    app = FastAPI(
+        title="sandbox-service",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        # SECURITY: FastAPI would export exception messages, which can quote a user's bytes, where the environment says.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.calls, app.state.probes, app.state.gatekeeper = calls, probes, gatekeeper
+    app.router.route_class = _PlainRoute
+    for method, path, endpoint in _routes(Api(settings, calls), probes):
+        app.add_api_route(path, endpoint, methods=[method], **openapi.operation(method, path))
+    document = openapi.document(app)
+
+    async def schema(request: Request) -> Response:
+        return answer_json(document)
+
+    app.add_api_route("/openapi.json", schema, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, _no_route)
+    app.add_middleware(Edge, gatekeeper=gatekeeper)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run a gateway until SIGTERM or SIGINT. Raise SetupError or Unavailable if it cannot start."""
+    logs.configure(settings.log_level)
+    log = logs.get_logger("gateway")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except SandboxError as error:
+        log.error("refused_to_start", code=error.code, reason=error.message)
+        raise
+    log.info("stopped")
+
+
+async def _serve(settings: Settings) -> None:
+    if settings.redis_url is None:
+        raise SetupError("set SANDBOX_REDIS_URL, or run `sandbox-service serve`, which starts a server of its own")
+    queue = await Queue.connect(
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        result_ttl_s=settings.result_ttl_s,
+        max_queued=settings.max_queued,
+        lease_s=settings.lease_s,
+    )
+    try:
+        app = create_app(settings, queue)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_keys, app.state.gatekeeper)
+        await Server(app, settings, stopping=app.state.probes.stop, release=app.state.calls.release).run_until_stopped()
+    finally:
+        await queue.close()
+
+
+def _reload_keys(gatekeeper: Gatekeeper) -> None:
+    log = logs.get_logger("gateway")
+    try:
+        gatekeeper.reload()
+    except SetupError as error:
+        log.error("keys_not_reloaded", reason=error.message)
+    else:
+        log.info("keys_reloaded")
+
+
+def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
+    return [
+        ("POST", "/v1/calls", api.post_call),
+        ("GET", "/v1/calls/{id}", api.get_call),
+        ("DELETE", "/v1/calls/{id}", api.delete_call),
+        ("DELETE", "/v1/calls", api.delete_label),
+        ("POST", "/v1/batches", api.post_batch),
+        ("GET", "/v1/batches/{id}", api.get_batch),
+        ("DELETE", "/v1/batches/{id}", api.delete_batch),
+        ("GET", "/healthz", probes.healthz),
+        ("GET", "/readyz", probes.readyz),
+        ("GET", "/metrics", probes.metrics),
+    ]
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == WrongMethod.http:
+        refusal = WrongMethod("this route does not take this method; see /openapi.json")
+        return problem(refusal, {"Allow": ", ".join(_methods(request))})
+    return problem(NotFound("no such route; see /openapi.json"))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return every method that the path takes. Each of them is a route of its own, and the router names just one."""
+    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted(method for route in matching for method in route.methods or ())

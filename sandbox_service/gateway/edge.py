@@ -1,0 +1,83 @@
+"""The outermost layer of the HTTP application: who may ask, and what happens when something raises.
+
+Every error, expected or not, leaves here in the one shape of answers.py. An unexpected one is logged by its type and
+place alone and answered with 500 `service_fault`; no traceback and no byte of a user reaches a log or a client.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sandbox_service import logs
+from sandbox_service.errors import BadRequest, SandboxError, ServiceFault
+from sandbox_service.gateway.answers import problem
+from sandbox_service.gateway.auth import Gatekeeper
+from sandbox_service.gateway.wait import Abandoned
+from sandbox_service.metrics import CALLS_REFUSED
+
+_ONCE = (b"host", b"content-type", b"content-encoding", b"authorization")
+"""Headers that decide something. Of two, a proxy might heed one and we the other."""
+
+
+class Edge:
+    """ASGI middleware; puts the tenant of a request into `scope["tenant"]`."""
+
+    def __init__(self, app: ASGIApp, gatekeeper: Gatekeeper) -> None:
+        self._app = app
+        self._gatekeeper = gatekeeper
+        self._log = logs.get_logger("gateway")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            self._admit(scope)
+            await self._app(scope, receive, watched_send)
+        except (ClientDisconnect, Abandoned):
+            return  # nobody is left to answer
+        except SandboxError as error:
+            refusal = error
+        except Exception as error:
+            self._log.error("request_failed", method=scope["method"], **logs.fault(error))
+            refusal = ServiceFault("an error of ours; it was logged. Try again")
+        else:
+            return
+        # A response that had begun is left incomplete: the client sees that it was cut off.
+        if not started:
+            await problem(self._public(refusal, scope))(scope, receive, send)
+
+    def _public(self, error: SandboxError, scope: Scope) -> SandboxError:
+        """An error of ours that wraps another one speaks of our insides: it is logged, and its message not sent."""
+        if error.http < 500:
+            return error
+        cause = error.__cause__
+        self._log.warning("request_refused", method=scope["method"], code=error.code, cause=type(cause).__name__)
+        if cause is None:
+            return error
+        return type(error)("a part of the service cannot be reached; try again", retry_after_s=error.retry_after_s)
+
+    def _admit(self, scope: Scope) -> None:
+        _refuse_repeated(scope)
+        self._gatekeeper.check_host(scope)
+        if scope["path"].startswith("/v1/"):
+            try:
+                scope["tenant"] = self._gatekeeper.tenant(scope)
+            except SandboxError as error:
+                CALLS_REFUSED.labels(error.code).inc()
+                raise
+
+
+def _refuse_repeated(scope: Scope) -> None:
+    names = [name for name, _ in scope["headers"]]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise BadRequest(f"the header {name.decode()} was sent more than once; send one")

@@ -1,0 +1,87 @@
+"""From a client's Call to what the queue stores: ids, resolved limits, digest. Pure: no I/O, no clock.
+
+Raises InvalidCall for what the schema alone cannot decide: an id twice in one batch, files larger than the disk limit,
+an expected output larger than what is kept of the real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from sandbox_service.config import Settings
+from sandbox_service.errors import InvalidCall
+from sandbox_service.models import Batch, Call, Job, Limits
+from sandbox_service.queue import Submission
+
+
+def new_id() -> str:
+    """Return an id that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+def name_calls(batch: Batch, batch_id: str) -> list[str]:
+    """Return the id of each call, in order: its own, or its place in the batch (clients cannot write a dot)."""
+    ids = [call.id if call.id is not None else f"{batch_id}.{index}" for index, call in enumerate(batch.calls)]
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        for index, call_id in enumerate(ids):
+            if call_id in seen:
+                raise InvalidCall(
+                    f"calls.{index}.id: {call_id!r} is the id of an earlier call", field=f"calls.{index}.id"
+                )
+            seen.add(call_id)
+    return ids
+
+
+def submission(call: Call, call_id: str, settings: Settings, *, age_s: float, place: str = "") -> Submission:
+    """Return `call` ready for the queue. `place` is put before the names of fields (`calls.3.`)."""
+    limits, lowered = settings.resolve(call.limits)
+    _check_files(call, limits, place)
+    _check_expected(call, limits, place)
+    job = Job.model_construct(**{**call.__dict__, "id": call_id, "limits": limits, "lowered": lowered})
+    # The digest is of what was asked, before policy: a change of policy does not turn a repeat into a conflict.
+    asked = call.model_dump_json(exclude={"id"}, exclude_defaults=True)
+    return Submission(
+        id=call_id,
+        payload=job.model_dump_json(exclude_defaults=True).encode(),
+        digest=hashlib.sha256(asked.encode()).hexdigest(),
+        image=call.image if call.image is not None else settings.image,
+        priority=call.priority,
+        labels=call.labels,
+        timeout_s=max(0.0, (call.timeout_s or settings.default_timeout_s) - age_s),
+        age_s=age_s,
+    )
+
+
+def _check_files(call: Call, limits: Limits, place: str) -> None:
+    assert limits.disk_mb is not None
+    total = sum(_decoded_size(content) for content in call.files.values())
+    if total > limits.disk_mb * 2**20:
+        raise InvalidCall(
+            f"{place}files: they are {total} bytes together; the call's disk limit is {limits.disk_mb} MiB",
+            field=f"{place}files",
+        )
+
+
+def _check_expected(call: Call, limits: Limits, place: str) -> None:
+    """A cut stdout never passes, so the shortest stdout that would has to fit into what is kept."""
+    assert limits.output_kb is not None
+    expected = (call.expected_stdout or "").encode()
+    kept = limits.output_kb * 2**10
+    if len(expected) <= kept:
+        return
+    if call.compare == "strip":
+        expected = expected.strip()
+    elif call.compare == "lines":
+        expected = b"\n".join(line.rstrip() for line in expected.rstrip().split(b"\n"))
+    if len(expected) > kept:
+        raise InvalidCall(
+            f"{place}expected_stdout: it is {len(expected)} bytes long, but only {limits.output_kb} KiB of stdout are "
+            "kept, so it could never pass; raise limits.output_kb (its maximum is SANDBOX_MAX_OUTPUT_KB)",
+            field=f"{place}expected_stdout",
+        )
+
+
+def _decoded_size(content: str) -> int:
+    return len(content) // 4 * 3 - content.count("=", -2)

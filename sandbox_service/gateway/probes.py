@@ -1,0 +1,59 @@
+"""What operators ask: is it alive, can it take calls, how is it doing."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sandbox_service.errors import SandboxError
+from sandbox_service.gateway.answers import answer_json
+from sandbox_service.gateway.calls import Calls
+from sandbox_service.metrics import CALLS_IN_FLIGHT, GATEWAY, QUEUE_DEPTH
+from sandbox_service.queue import Queue
+
+PROBE_S = 2.0
+"""A queue that needs longer than this to answer a probe counts as away."""
+
+
+class Probes:
+    """The endpoints that need no key; they tell nothing of calls or tenants."""
+
+    def __init__(self, queue: Queue, calls: Calls) -> None:
+        self._queue = queue
+        self._calls = calls
+        self._stopping = False
+
+    def stop(self) -> None:
+        """From now on not ready."""
+        self._stopping = True
+
+    async def healthz(self, request: Request) -> Response:
+        return answer_json({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        """Ready: the queue answers, and a worker that passed its self-test is alive."""
+        images: set[str] = set()
+        reasons = ["this gateway is stopping"] if self._stopping else []
+        try:
+            async with asyncio.timeout(PROBE_S):
+                images = await self._queue.images()
+        except (SandboxError, TimeoutError):
+            reasons.append("the queue does not answer; is Redis running, and SANDBOX_REDIS_URL right?")
+        else:
+            if not images:
+                reasons.append("no worker is alive; start one with `sandbox-service worker`")
+        body = {"ready": not reasons, "reasons": reasons, "images": sorted(images)}
+        return answer_json(body, 503 if reasons else 200)
+
+    async def metrics(self, request: Request) -> Response:
+        CALLS_IN_FLIGHT.set(self._calls.in_flight)
+        try:
+            async with asyncio.timeout(PROBE_S):
+                QUEUE_DEPTH.set(await self._queue.depth())
+        except (SandboxError, TimeoutError):
+            QUEUE_DEPTH.set(math.nan)  # unknown: the last value would look like a healthy queue
+        return Response(generate_latest(GATEWAY), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,258 @@
+"""uvicorn, with what it lacks: limits on slow clients and on large heads, errors in our shape, an exit code of 0, a
+ready line.
+
+Owns the listening socket. The limit on connections stays below the limit on descriptors, so that a flood is answered
+with 429 and never with a failing accept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from sandbox_service import logs
+from sandbox_service.config import Settings
+from sandbox_service.errors import BadRequest, HeadersTooLarge, Overloaded, SandboxError, SetupError
+from sandbox_service.gateway.answers import describe, dump, problem
+
+HEAD_S = 10.0
+"""A request's head must be complete this long after its first byte (or the connection's start)."""
+HEAD_BYTES = 64 * 1024
+"""The largest head of a request; each header counts HEADER_COST more than its bytes."""
+HEADER_COST = 32
+"""What keeping a header costs besides its bytes, so that many empty ones are no way around (as in RFC 9113, 6.5.2)."""
+PIPELINED = 16
+"""Requests that may wait on one connection for the answer to the one before."""
+PIECE = 16 * 1024
+"""How much is parsed between two looks at the size."""
+LINGER_S = 2.0
+"""How long a refused client's bytes are still taken in: a connection reset by us could lose our answer."""
+STALL_S = 60.0
+"""A client that reads nothing of its answer for this long is cut off."""
+KEEP_ALIVE_S = 30
+"""Longer than clients keep an idle connection, so that they never send into one that is closing."""
+SPARE_DESCRIPTORS = 256
+"""Kept for Redis, files and the event loop."""
+
+
+class _Fuse:
+    """Cuts a connection off unless it is put out in time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def light(self, transport: asyncio.Transport) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, transport.abort)
+
+    def put_out(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Protocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._most_connections = self.limit_concurrency
+        self.limit_concurrency = None  # uvicorn's own refusal is plain text
+        self._in_head = False
+        self._counted = 0  # of this request's head and trailers
+        self._unparsed = 0  # arrived since the parser last completed something: it holds these back
+        self._refused = False
+        self._head = _Fuse(HEAD_S)
+        self._linger = _Fuse(LINGER_S)
+        self._stall = _Fuse(STALL_S)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self._most_connections is not None and len(self.connections) > self._most_connections:
+            self.app = _too_many
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), PIECE):
+            if self._refused:
+                return
+            piece = data[start : start + PIECE]
+            self._unparsed += len(piece)
+            super().data_received(piece)
+            if self._too_large() and not self._refused:
+                self._refuse(_head_too_large())
+        if not self._refused:
+            self._watch_head()
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._counted = self._unparsed = 0
+        if len(self.pipeline) >= PIPELINED:  # SECURITY: each costs far more memory than bytes sent (test_server.py)
+            raise BadRequest("too many requests at once on one connection")  # leads to send_400_response
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + HEADER_COST)
+        if self._in_head:  # SECURITY: a trailer never passes for a header (test_server.py)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._in_head = False
+        self._unparsed = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed = 0
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall.light(self.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stall.put_out()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head.put_out()
+        self._stall.put_out()
+        self._linger.put_out()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(_head_too_large() if self._too_large() else BadRequest("this is not valid HTTP"))
+
+    def _count(self, size: int) -> None:
+        """SECURITY: whoever has no key yet cannot fill our memory with headers (test_server.py)."""
+        self._counted += size
+        self._unparsed = 0
+        if self._too_large():
+            raise _head_too_large()  # stops the parser, which leads to send_400_response
+
+    def _too_large(self) -> bool:
+        return self._counted + self._unparsed > HEAD_BYTES
+
+    def _refuse(self, error: SandboxError) -> None:
+        self._refused = True
+        body = dump({"error": describe(error)})
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+        answer = STATUS_LINE[error.http] + head + body
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(answer)
+            self.transport.write_eof()
+            self._linger.light(self.transport)
+            return
+        # A request is under way: it ends with the connection. An answer to a later one would be taken for its own.
+        if not self._in_head and not self.cycle.response_started:
+            self.transport.write(answer)
+        self.transport.close()
+
+    def _watch_head(self) -> None:
+        """SECURITY: a head that drips in for ever would hold a connection (test_server.py)."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._head.light(self.transport)
+        else:
+            self._head.put_out()
+
+
+class Server(uvicorn.Server):
+    """One gateway's HTTP server. Ends by SIGTERM or SIGINT with exit code 0; a second SIGINT does not wait.
+
+    `stopping` is called when it begins to stop, `release` after `drain_s`: it has to end whatever requests still wait.
+    """
+
+    def __init__(
+        self, app: ASGIApp, settings: Settings, *, stopping: Callable[[], None], release: Callable[[], None]
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_most_connections(),
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(settings.drain_s) + 5,
+        )
+        super().__init__(config)
+        self._drain_s = settings.drain_s
+        self._stopping = stopping
+        self._release = release
+        self._listener = _bind(settings.host, settings.port)
+        self._log = logs.get_logger("gateway")
+
+    @property
+    def url(self) -> str:
+        host, port = self._listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def run_until_stopped(self) -> None:
+        await self.serve([self._listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._log.info("ready", url=self.url)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._log.info("stopping", connections=len(self.server_state.connections))
+        self._stopping()
+        release = asyncio.get_running_loop().call_later(self._drain_s, self._release)
+        await super().shutdown(sockets)
+        release.cancel()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn would raise the signal again once it has stopped; we were asked to stop, and did: no failure.
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _head_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"the request's head is larger than {HEAD_BYTES // 1024} KiB; send fewer or shorter headers")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise SetupError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Set SANDBOX_HOST and SANDBOX_PORT to a free one"
+        ) from error
+    return listener
+
+
+def _most_connections() -> int:
+    """Raise the soft limit on descriptors to the hard one; return how many of them clients may use."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, hard - SPARE_DESCRIPTORS)
+
+
+async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        refusal = Overloaded("this gateway has as many connections as it can hold; use fewer, or batches")
+        await problem(refusal, {"Connection": "close"})(scope, receive, send)

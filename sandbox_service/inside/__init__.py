@@ -1,0 +1,1 @@
+"""What runs in the jail. Standard library only; imports nothing from outside this folder."""

@@ -1,0 +1,205 @@
+"""The zygote: a warm interpreter in a jail, which forks one child per execution straight into a slot.
+
+Started by nsjail as `python -m sandbox_service.inside.zygote`, its configuration as standard input and its control
+socket inherited. It makes the slots first (they are small then), imports the profile's modules, rehearses a call, and
+serves frames (`frames.py`) from one thread.
+
+Invariants:
+- it never opens a payload: the child reads it after the fork, so nothing of one call is in the memory of the next;
+- it holds no secret, no id of a call, and no descriptor that a child keeps;
+- STARTED, EXITED and CLEANED are sent for each RUN, exactly once each and in this order;
+- when the worker is gone (end of file) it exits, and the kernel ends the whole jail with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import socket
+import sys
+import time
+
+from sandbox_service.inside import frames, linux, runner, seccomp
+from sandbox_service.inside.child import Progress, become
+from sandbox_service.inside.frames import Doubt, Flag, Frame, Kind, Step
+from sandbox_service.inside.slot import Slot, SlotLost
+
+_OPEN_FILES = 1024
+_PENDING_SIGNALS = 1024
+_MAX_DESCRIPTORS = 8
+
+
+class Zygote:
+    def __init__(self, control: socket.socket, slots: list[Slot]) -> None:
+        self.control = control
+        self.slots = slots
+        self.progress = Progress(len(slots))
+        self.filters = {loopback: seccomp.Filter(seccomp.build(loopback=loopback)) for loopback in (False, True)}
+        self.epoll = select.epoll()
+        self.by_fd: dict[int, Slot] = {}
+        self.epoll.register(control.fileno(), select.EPOLLIN)
+        for slot in slots:
+            self._watch(slot, slot.channel.fileno())
+
+    def serve(self) -> None:
+        self._send(Frame(Kind.READY))
+        while True:
+            for fd, _ in self.epoll.poll(1.0):
+                if fd == self.control.fileno():
+                    self._receive()
+                elif (slot := self.by_fd.get(fd)) is None:
+                    continue  # its slot was replaced earlier in this round
+                elif fd == slot.child_fd:
+                    self._reap(slot)
+                else:
+                    self._answered(slot)
+            for slot in self.slots:
+                if slot.is_stuck():
+                    self._retire(slot, Doubt.INIT)
+
+    def _watch(self, slot: Slot, fd: int) -> None:
+        self.by_fd[fd] = slot
+        self.epoll.register(fd, select.EPOLLIN)
+
+    def _forget(self, fd: int) -> None:
+        if self.by_fd.pop(fd, None) is not None:
+            self.epoll.unregister(fd)
+
+    def _send(self, frame: Frame) -> None:
+        self.control.send(frames.pack(frame))
+
+    def _receive(self) -> None:
+        packet, descriptors, _, _ = socket.recv_fds(self.control, frames.SIZE, _MAX_DESCRIPTORS)
+        if not packet:
+            os._exit(0)
+        frame = frames.unpack(packet)
+        slot = self.slots[frame.slot]
+        if frame.kind == Kind.RUN:
+            self._run(slot, frame, descriptors)
+        elif frame.kind == Kind.ATTACH:
+            slot.attach(descriptors)
+        elif frame.kind == Kind.KILL and slot.child and slot.epoch == frame.epoch:
+            slot.kill()
+
+    def _run(self, slot: Slot, frame: Frame, descriptors: list[int]) -> None:
+        slot.epoch = frame.epoch
+        slot.keep_files = bool(frame.flags & Flag.KEEP_FILES)
+        self.progress.mark(slot.index, Step.FORKED)
+        try:
+            slot.child = slot.fork(frame.value)
+        except (OSError, SlotLost) as error:
+            errno = getattr(error, "errno", 0) or 0
+            self._send(Frame(Kind.STARTED, slot.index, slot.epoch, when_ns=time.monotonic_ns()))
+            self._send(Frame(Kind.EXITED, slot.index, slot.epoch, step=Step.FORKED, errno=errno))
+            self._retire(slot, Doubt.INIT)
+            return
+        else:
+            if slot.child == 0:
+                become(slot, frame, descriptors, self.progress, self.filters[bool(frame.flags & Flag.LOOPBACK)])
+            forked_ns = time.monotonic_ns()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        slot.child_fd = os.pidfd_open(slot.child)
+        self._watch(slot, slot.child_fd)
+        self._send(Frame(Kind.STARTED, slot.index, slot.epoch, when_ns=forked_ns))
+
+    def _reap(self, slot: Slot) -> None:
+        when_ns = time.monotonic_ns()
+        run_delay_ns = _run_delay(slot.child)
+        _, status = os.waitpid(slot.child, 0)
+        self._forget(slot.child_fd)
+        os.close(slot.child_fd)
+        slot.child, slot.child_fd = 0, -1
+        step, errno = self.progress.read(slot.index)
+        init_is_there = True
+        try:
+            slot.start_cleaning()
+        except OSError as error:
+            # The init died, and the kernel ended the program with it: our fault, not a signal of the program's.
+            init_is_there = False
+            step, errno = Step.FORKED, error.errno or 0
+        self._send(
+            Frame(
+                Kind.EXITED,
+                slot.index,
+                slot.epoch,
+                value=status,
+                step=step,
+                errno=errno,
+                when_ns=when_ns,
+                run_delay_ns=run_delay_ns,
+            )
+        )
+        if not init_is_there:
+            self._retire(slot, Doubt.INIT)
+
+    def _answered(self, slot: Slot) -> None:
+        """The slot's init said something, or is gone."""
+        doubt = slot.answer()
+        if slot.cleaning_since is None:
+            self._forget(slot.channel.fileno())  # it died; with a child under way, `_reap` finds out next
+            if not slot.child:
+                slot.replace()
+                self._watch(slot, slot.channel.fileno())
+        elif doubt is Doubt.NONE:
+            slot.cleaning_since = None
+            self._send(Frame(Kind.CLEANED, slot.index, slot.epoch))
+        else:
+            self._retire(slot, doubt)
+
+    def _retire(self, slot: Slot, doubt: Doubt) -> None:
+        """Replace a slot that is in doubt. If that fails too, the zygote ends and the worker makes a new jail."""
+        self._forget(slot.channel.fileno())
+        slot.replace()
+        self._watch(slot, slot.channel.fileno())
+        self._send(Frame(Kind.CLEANED, slot.index, slot.epoch, value=doubt))
+
+
+def _run_delay(pid: int) -> int:
+    """Nanoseconds for which a dead child that is not yet reaped waited for a CPU; 0 if the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
+            return int(file.read(64).split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _limit_what_users_share() -> None:
+    """Bound what the kernel counts not for a process but for its user, and for the user who made the jail as well.
+
+    SECURITY: one call could use up all that the machine's other processes have (tests/security:
+    `test_what_the_kernel_counts_by_user_is_left_for_others`).
+    """
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (_PENDING_SIGNALS, _PENDING_SIGNALS))
+    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+    for what in ("inotify_instances", "user_namespaces"):
+        with open(f"/proc/sys/user/max_{what}", "w") as file:
+            file.write("0")
+
+
+def main() -> None:
+    """Set up from the JSON on standard input: control_fd, slots, uid_base, disk_mb, modules, warm_up."""
+    config = json.load(sys.stdin)
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    control = socket.socket(fileno=config["control_fd"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    _limit_what_users_share()
+    linux.set_dumpable(False)
+    linux.forbid_capabilities_to_children()
+    home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    slots = [Slot(index, config["uid_base"] + index, config["disk_mb"], home) for index in range(config["slots"])]
+    zygote = Zygote(control, slots)
+    runner.prepare(config["modules"], config["warm_up"])
+    for name in [name for name in sys.modules if name.split(".")[0] == __package__.split(".")[0]]:
+        del sys.modules[name]  # what a program sees in sys.modules is what a cold interpreter would have
+    zygote.serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,359 @@
+"""The queue's operations: what a gateway and a worker can do. Each is one script run, or a few."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from sandbox_service.errors import Conflict, Overloaded, SandboxError, Unavailable
+from sandbox_service.queue.heartbeat import Heartbeat
+from sandbox_service.queue.keys import with_prefix
+from sandbox_service.queue.link import PATIENCE_S, Link, jittered
+from sandbox_service.queue.records import Execution, Record, State, Submission, executions_of, records_of, state_of
+from sandbox_service.queue.scripts import GONE_FACTOR, WAKE_TTL_MS, load_scripts
+
+FINISH_PATIENCE_S = 30.0
+"""A result is worth more patience than a request: the code has run already."""
+WAKE_POLL_S = 1.0
+"""A worker that waits looks by itself this often: a wake-up lost with a connection costs at most this."""
+CANCEL_POLL_S = 1.0
+_PAGE = 500
+_SWEEP_PAGE = 100
+
+_log = logging.getLogger(__name__)
+
+
+class Queue:
+    """All of Redis that anyone may touch. Safe to share between tasks; survives cancellation of any caller.
+
+    One process has one Queue, and at most one worker joins through it. Every method that talks to the server
+    raises Unavailable when it can't be reached, after a few tries; what was asked may then have happened or not,
+    and asking again is safe: every transition can be repeated.
+    """
+
+    def __init__(self, link: Link, *, prefix: str, result_ttl_s: float, max_queued: int, lease_s: float) -> None:
+        self._link = link
+        self._keys = with_prefix(prefix)
+        self._scripts = load_scripts(self._keys, result_ttl_s)
+        self._result_ttl_s = result_ttl_s
+        self._max_queued = max_queued
+        self._lease_s = lease_s
+        self._heartbeat: Heartbeat | None = None
+        self._images: list[str] = []
+        self._held: dict[tuple[str, str], Execution] = {}
+        self._sweep_from: dict[bytes, bytes] = {}
+
+    @classmethod
+    async def connect(
+        cls, url: str, *, prefix: str = "sandbox", result_ttl_s: float, max_queued: int, lease_s: float
+    ) -> Queue:
+        """Connect, and check that the server is safe to use: SetupError says what to change, Unavailable that it
+        can't be reached (now)."""
+        link = Link(url)
+        try:
+            await link.check()
+        except BaseException:
+            await link.close()
+            raise
+        return cls(link, prefix=prefix, result_ttl_s=result_ttl_s, max_queued=max_queued, lease_s=lease_s)
+
+    async def close(self) -> None:
+        """Let what is under way end, then disconnect. Executions still held are left to recovery."""
+        await self._stop_heartbeat()
+        await self._link.close()
+
+    # gateway
+
+    async def submit(
+        self, tenant: str, submissions: Sequence[Submission], *, batch: str | None = None, notify: str
+    ) -> list[Record]:
+        """Admit all or none, atomically. A repeat answers the existing record; Conflict if its digest differs.
+
+        Overloaded (with retry_after_s) beyond max_queued. With `batch`, the batch id is recorded too.
+        `notify`: the gateway's channel name that finished ids are announced to.
+        """
+        fields: list[str | bytes | int] = []
+        digest = hashlib.sha256()
+        for each in submissions:
+            digest.update(f"{each.id} {each.digest}\n".encode())
+            fields += (each.id, each.digest, each.image, each.priority, _micros(each.timeout_s), _micros(each.age_s))
+            fields += (json.dumps(each.labels), each.payload)
+        known_s = max((each.timeout_s for each in submissions), default=0.0) + GONE_FACTOR * self._result_ttl_s
+        head = (tenant, notify, self._max_queued, batch or "", digest.hexdigest(), _millis(known_s))
+        reply = await self._run("submit", *head, *fields)
+        if reply[0] == b"conflict":
+            raise _conflict(submissions, int(reply[1]), batch)
+        if reply[0] == b"overloaded":
+            raise Overloaded(
+                f"{int(reply[1])} calls are queued and at most {self._max_queued} may be: try again later",
+                retry_after_s=1,
+            )
+        return [record for record in records_of([each.id for each in submissions], reply[1:]) if record is not None]
+
+    async def fetch(self, tenant: str, ids: Sequence[str], *, notify: str | None = None) -> list[Record | None]:
+        """Records of these calls (None: unknown). Ends calls whose deadline passed while queued as `expired`.
+
+        With `notify`, a call that is not done will be announced to that channel.
+        """
+        return records_of(ids, await self._run("fetch", tenant, notify or "", *ids))
+
+    async def fetch_batch(self, tenant: str, batch: str) -> list[str] | None:
+        """Ids of a batch's calls, in order; None if unknown. It outlives its calls' results."""
+        ids: bytes | None = await self._link.command("HGET", f"{self._keys['BATCH']}{tenant}:{batch}", "ids")
+        return None if ids is None else ids.decode().split()
+
+    async def cancel(self, tenant: str, ids: Sequence[str]) -> list[State | None]:
+        """Cancel: queued → done (`cancelled`) at once; running → its worker is told; done: nothing. None: unknown.
+
+        Answers the states afterwards.
+        """
+        return [state_of(state) for state in await self._run("cancel", tenant, "ids", *ids)]
+
+    async def cancel_label(self, tenant: str, name: str, value: str) -> int:
+        """Cancel all of the tenant's unfinished calls that carry this label; answer how many."""
+        total = 0
+        # Calls move only to the lanes of second attempts, so these come last.
+        for lane in sorted(await self._lanes(), key=lambda lane: lane.endswith(b":again")):
+            start: bytes | None = b"-"
+            while start:
+                count, last = await self._run("cancel", tenant, "label", name, value, lane, start, _PAGE)
+                total += count
+                start = last and b"(" + last
+        return total
+
+    async def finished(self, notify: str) -> AsyncIterator[list[tuple[str, str]]]:
+        """Announcements to this gateway: lists of (tenant, id). A hint only: reconnects lose some, so poll as well.
+
+        An empty list comes after each (re)connect: from now on announcements arrive, earlier ones may be lost.
+        """
+        async for message in self._link.listen(self._keys["DONE"] + notify):
+            yield _names(message)
+
+    async def depth(self) -> int:
+        """Calls that no worker has claimed yet."""
+        return int(await self._run("depth"))
+
+    async def images(self) -> set[str]:
+        """Names of the images that live workers serve."""
+        names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))
+        if not names:
+            return set()
+        leases = await self._link.command("MGET", *(self._keys["WORKER"].encode() + name for name in names))
+        silent = [name for name, lease in zip(names, leases, strict=True) if lease is None]
+        if silent:  # each heartbeat adds its name again
+            await self._link.command("SREM", self._keys["WORKERS"], *silent)
+        return {image for lease in leases if lease is not None for image in json.loads(lease)}
+
+    # worker
+
+    async def join(self, worker: str, images: dict[str, str]) -> None:
+        """Announce a worker (name unique per start) with its images {name: hash}; starts its heartbeat thread."""
+        heartbeat = Heartbeat(self._link.url, self._keys, worker, images, self._lease_s)
+        try:
+            await asyncio.to_thread(heartbeat.beat)
+        except RedisError as error:
+            raise self._link.fault(error) from error
+        heartbeat.start()
+        self._heartbeat, self._images = heartbeat, list(images)
+
+    async def leave(self, worker: str) -> None:
+        """Give up the lease. What the worker still holds is taken back at once."""
+        await self._stop_heartbeat()
+        await self._link.settle()
+        await self._link.command("DEL", self._keys["WORKER"] + worker)
+        await self._link.command("SREM", self._keys["WORKERS"], worker)
+        self._held.clear()
+        await self.recover()
+
+    async def claim(self, worker: str, count: int, *, wait_s: float) -> list[Execution]:
+        """Claim up to `count` calls, waiting up to `wait_s` for the first. Claiming starts the attempt, atomically.
+
+        A lost server is waited for like work: the answer is empty.
+        """
+        give_up = time.monotonic() + wait_s
+        while True:
+            try:
+                claimed = await self._claim_now(worker, count)
+                remaining_s = give_up - time.monotonic()
+                if claimed or remaining_s <= 0:
+                    return claimed
+                await self._wait_for_work(min(remaining_s, WAKE_POLL_S))
+            except Unavailable as error:
+                _log.warning("claim: %s", error)
+                pause_s = jittered(0.5)
+                if time.monotonic() + pause_s > give_up:
+                    return []
+                await asyncio.sleep(pause_s)
+
+    async def finish(self, worker: str, results: Sequence[tuple[Execution, bytes]]) -> list[bool]:
+        """Store results and announce them, one round trip. False: stale, another attempt owns the call.
+
+        Waits out a short loss of the server. When it gives up (Unavailable) the calls are run again by recovery.
+        """
+        fields = [field for each, result in results for field in (each.tenant, each.id, each.attempt, result)]
+        try:
+            reply = await self._run("finish", worker, *fields, patience_s=FINISH_PATIENCE_S)
+        finally:
+            self._drop(each for each, _ in results)
+        return [stored == 1 for stored in reply]
+
+    async def release(self, worker: str, executions: Sequence[Execution]) -> None:
+        """Give back executions that did not run; the attempt is not counted."""
+        fields = [field for each in executions for field in (each.tenant, each.id, each.attempt)]
+        try:
+            await self._run("release", worker, *fields, patience_s=FINISH_PATIENCE_S)
+        finally:
+            self._drop(executions)
+
+    async def cancellations(self, worker: str) -> AsyncIterator[tuple[str, str]]:
+        """(tenant, id) of calls to kill on this worker; the same one may come more than once.
+
+        Messages are the fast path. The flags of what is held are read as well, so that none is lost with a
+        connection, or by coming while the answer of its claim was under way.
+        """
+        told: set[Execution] = set()
+        async for message in self._link.listen(self._keys["CANCEL"] + worker, tick_s=CANCEL_POLL_S):
+            held = [self._held[name] for name in _names(message) if name in self._held]
+            told.intersection_update(self._held.values())
+            if message is None:
+                held = await self._flagged([each for each in self._held.values() if each not in told])
+            for execution in held:
+                told.add(execution)
+                yield execution.tenant, execution.id
+
+    async def recover(self) -> int:
+        """Take back executions of workers that lost their lease: queue them again, or end them as `infra_error`
+        after the second attempt. Any worker calls this, any number at once. Answers how many.
+
+        It also ends some of the calls that passed their deadline in the queue.
+        """
+        server = await self._link.command("INFO", "server")
+        if server["uptime_in_seconds"] < 2 * self._lease_s:
+            return 0  # leases ran out while the server was down: let their owners renew them
+        me = self._heartbeat.worker if self._heartbeat is not None else ""
+        taken = 0
+        for lane in await self._lanes():
+            held = [f"{tenant}:{call_id}" for tenant, call_id in self._held]
+            taken += int(await self._run("recover", lane, me, _millis(self._lease_s), *held))
+            last = await self._run("sweep", lane, self._sweep_from.get(lane, b"-"), _SWEEP_PAGE)
+            self._sweep_from[lane] = b"(" + last if last else b"-"
+        return taken
+
+    # parts of the above
+
+    async def _run(self, script: str, *args: str | bytes | int, patience_s: float = PATIENCE_S) -> Any:
+        return await self._link.run(self._scripts[script], *args, patience_s=patience_s)
+
+    async def _lanes(self) -> list[bytes]:
+        return sorted(await self._link.command("SMEMBERS", self._keys["LANES"]))
+
+    async def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            await self._heartbeat.stop()
+            self._heartbeat = None
+
+    async def _claim_now(self, worker: str, count: int) -> list[Execution]:
+        task = self._link.spawn(self._claim_once(worker, count))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._link.spawn(self._give_back(worker, task))
+            raise
+
+    async def _claim_once(self, worker: str, count: int) -> list[Execution]:
+        # Which image is asked first rotates: none starves while all are busy.
+        self._images = self._images[1:] + self._images[:1]
+        # Not tried again: a claim whose answer is lost may have started attempts, which `recover` takes back.
+        reply = await self._run("claim", worker, count, *self._images, patience_s=0)
+        if reply[0] == b"lost":
+            if self._heartbeat is not None:
+                self._heartbeat.beat_soon()
+            raise Unavailable(f"worker {worker} has no lease: its heartbeat was not heard for {self._lease_s} s")
+        executions = executions_of(reply[1:])
+        self._held.update(((each.tenant, each.id), each) for each in executions)
+        return executions
+
+    async def _give_back(self, worker: str, claim: asyncio.Task[list[Execution]]) -> None:
+        """Release what was claimed for a caller that went away meanwhile."""
+        await asyncio.wait([claim])
+        if not claim.cancelled() and claim.exception() is None and claim.result():
+            await self.release(worker, claim.result())
+
+    def _drop(self, executions: Iterable[Execution]) -> None:
+        for each in executions:
+            if self._held.get((each.tenant, each.id)) == each:
+                del self._held[each.tenant, each.id]
+
+    async def _wait_for_work(self, timeout_s: float) -> None:
+        """Return when there may be work for our images, or after `timeout_s`."""
+        until_cancelled = self._keys["UNWAIT"] + uuid.uuid4().hex
+        lists = [*(self._keys["WAKE"] + image for image in self._images), until_cancelled]
+        waiting = self._link.spawn(self._pop(lists, timeout_s))
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            self._link.spawn(self._end_wait(waiting, until_cancelled))
+            raise
+
+    async def _pop(self, lists: list[str], timeout_s: float) -> str | None:
+        """The list that gave a token; None after `timeout_s`."""
+        popped: list[bytes] | None = await self._link.command("BLPOP", *lists, f"{max(timeout_s, 0.01):.3f}")
+        return None if popped is None else popped[0].decode()
+
+    async def _end_wait(self, waiting: asyncio.Task[str | None], until_cancelled: str) -> None:
+        """End a wait whose caller went away, by a token of its own, and hand on a wake-up that it got instead."""
+        try:
+            await self._give_token(until_cancelled)
+            await asyncio.wait([waiting])
+            if (got := waiting.result()) is not None and got != until_cancelled:
+                await self._give_token(got)
+        except SandboxError as error:
+            _log.warning("a wake-up may come %s s late: %s", WAKE_POLL_S, error)
+
+    async def _give_token(self, name: str) -> None:
+        await self._link.command("RPUSH", name, "1")
+        await self._link.command("PEXPIRE", name, str(WAKE_TTL_MS))
+
+    async def _flagged(self, executions: Sequence[Execution]) -> list[Execution]:
+        """Those that were cancelled. None of them when the server can't be asked now: the next poll does."""
+        if not executions:
+            return []
+
+        async def ask() -> list[bytes | None]:
+            async with self._link.client.pipeline(transaction=False) as pipeline:
+                for each in executions:
+                    pipeline.hget(f"{self._keys['CALL']}{each.tenant}:{each.id}", "cancel")
+                return list(await pipeline.execute())
+
+        try:
+            flags = await self._link.attempt(ask, patience_s=0)
+        except Unavailable:
+            return []
+        return [each for each, flag in zip(executions, flags, strict=True) if flag is not None]
+
+
+def _names(message: bytes | None) -> list[tuple[str, str]]:
+    return [] if message is None else [(tenant, call_id) for tenant, call_id in json.loads(message)]
+
+
+def _conflict(submissions: Sequence[Submission], index: int, batch: str | None) -> Conflict:
+    if index < 0:
+        return Conflict(f"batch {batch!r} was submitted before with other calls", field="id")
+    field = f"calls.{index}.id" if batch is not None or len(submissions) > 1 else "id"
+    return Conflict(f"call {submissions[index].id!r} was submitted before with another body", field=field)
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
+def _millis(seconds: float) -> int:
+    return round(seconds * 1000)

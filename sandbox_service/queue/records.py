@@ -1,0 +1,77 @@
+"""What goes into the queue and comes out of it, and how the scripts' replies are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["queued", "running", "done", "gone"]
+"""`gone`: it was done, and its Result has passed its time to live."""
+
+_STATES: dict[bytes, State] = {b"queued": "queued", b"running": "running", b"done": "done", b"gone": "gone"}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A validated call on its way into the queue."""
+
+    id: str
+    payload: bytes
+    """The Call as JSON, its limits resolved; the worker reads it, the queue does not."""
+    digest: str
+    """sha256 of the call as the client sent it: tells a repeat from a conflict."""
+    image: str
+    priority: str
+    labels: dict[str, str]
+    timeout_s: float
+    """Seconds from now until the deadline."""
+    age_s: float
+    """Seconds since the request arrived (kept for `timings.admitted`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One attempt at a call, owned by the worker that claimed it."""
+
+    tenant: str
+    id: str
+    attempt: int
+    payload: bytes
+    admitted_s: float
+    queued_s: float
+    """Seconds from admission to this claim; a second attempt's include the first."""
+    remaining_s: float
+    """Seconds until the call's deadline, at the moment of the claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the queue knows of a call. `result` (the Result as JSON) is set if and only if it is done."""
+
+    id: str
+    state: State
+    result: bytes | None
+
+
+def state_of(reply: bytes | None) -> State | None:
+    return None if reply is None else _STATES[reply]
+
+
+def records_of(ids: Sequence[str], reply: Sequence[bytes | None]) -> list[Record | None]:
+    """Read (state, result) pairs, one for each id."""
+    records: list[Record | None] = []
+    for call_id, state, result in zip(ids, reply[::2], reply[1::2], strict=True):
+        known = state_of(state)
+        records.append(None if known is None else Record(call_id, known, result))
+    return records
+
+
+def executions_of(reply: Sequence[Any]) -> list[Execution]:
+    """Read claimed calls, seven values each, times in microseconds."""
+    executions = []
+    for at in range(0, len(reply), 7):
+        tenant, call_id, attempt, payload, age, queued, remaining = reply[at : at + 7]
+        times = int(age) / 1e6, int(queued) / 1e6, int(remaining) / 1e6
+        executions.append(Execution(tenant.decode(), call_id.decode(), int(attempt), payload, *times))
+    return executions

@@ -1,0 +1,221 @@
+"""One execution from the queue's bytes to the Result's bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import codecs
+import time
+from dataclasses import dataclass
+
+from sandbox_service import logs, metrics
+from sandbox_service.inside import fetch
+from sandbox_service.models import CANCELLED_MESSAGE, Job, Limits, Result, Status, Timings, Truncated, Usage
+from sandbox_service.queue import MAX_ATTEMPTS, Execution
+from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge
+from sandbox_service.worker.pool import NotStarted, Pool, Program
+from sandbox_service.worker.slots import Bounds, JailLost, Slot
+
+_PAUSE_S = 0.25
+"""What cost the first attempt its jail may be about to cost others theirs."""
+_KIB, _MIB = 1 << 10, 1 << 20
+
+_log = logs.get_logger("worker")
+
+
+@dataclass
+class Run:
+    """What is under way for one execution; `cancel` works at any time."""
+
+    execution: Execution
+    claimed_at: float
+    slot: Slot | None = None
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        if self.slot is not None:
+            self.slot.kill(Kill.CANCELLED)
+
+    def may_start(self, slot: Slot) -> bool:
+        self.slot = slot
+        return not self.is_cancelled
+
+
+class Executor:
+    """Runs executions in a pool; a fault of ours in the first attempt is made good by a second one, here."""
+
+    def __init__(self, worker: str, pool: Pool, default_image: str) -> None:
+        self._worker = worker
+        self._pool = pool
+        self._default_image = default_image
+
+    async def execute(self, run: Run) -> bytes:
+        """Return the Result as JSON; whatever happens is one, a fault of this code too."""
+        job = Job.model_validate_json(run.execution.payload)
+        attempt = run.execution.attempt
+        while True:
+            try:
+                result = await self._attempt(run, job, attempt)
+            except Exception as error:
+                _log.error("an execution failed", **logs.fault(error))
+                result = _failed(job, attempt, self._worker)
+            if result.status is not Status.INFRA_ERROR or attempt >= MAX_ATTEMPTS:
+                metrics.RESULTS.labels(result.status.value).inc()
+                return result.model_dump_json().encode()
+            attempt += 1
+            metrics.SECOND_ATTEMPTS.inc()
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _attempt(self, run: Run, job: Job, attempt: int) -> Result:
+        bounds = _bounds(job.limits, deadline=run.claimed_at + run.execution.remaining_s)
+        image = job.image or self._default_image
+        profile = self._pool.choose_profile(job.code, image)
+        metrics.PROFILE_CALLS.labels(profile.name).inc()
+        evidence: Evidence | None = None
+        fetched = b""
+        try:
+            evidence, fetched = await self._pool.run(_program(job), image, profile, bounds, run.may_start)
+            verdict = judge(evidence, bounds.cpu_s, bounds.wall_s)
+        except NotStarted:
+            verdict = Verdict(Status.CANCELLED, message=CANCELLED_MESSAGE)
+        except JailLost as error:
+            verdict = Verdict(Status.INFRA_ERROR, message=f"the sandbox was lost: {error}")
+        result = Result(
+            id=job.id,
+            status=verdict.status,
+            exit_code=verdict.exit_code,
+            signal=verdict.signal,
+            limit=verdict.limit,
+            retryable=verdict.status is Status.INFRA_ERROR,
+            attempts=attempt,
+            worker=self._worker,
+            image=self._pool.images[image].hash,
+            labels=job.labels,
+            message=_message(verdict, job.lowered),
+        )
+        if evidence is not None:
+            _describe(result, job, evidence)
+            metrics.RUN_TIME.observe(evidence.wall_s)
+            metrics.FORK_TIME.observe(evidence.started_at - evidence.sent_at)
+            _add_files(result, job, fetched)
+        result.timings = _timings(run, evidence)
+        return result
+
+
+def _failed(job: Job, attempt: int, worker: str) -> Result:
+    return Result(
+        id=job.id,
+        status=Status.INFRA_ERROR,
+        retryable=True,
+        attempts=attempt,
+        worker=worker,
+        labels=job.labels,
+        message="the worker failed; its log says how",
+    )
+
+
+def _program(job: Job) -> Program:
+    return Program(
+        code=job.code,
+        stdin=job.stdin.encode(),
+        args=job.args,
+        env=job.env,
+        files={path: base64.b64decode(content) for path, content in job.files.items()},
+        fetch=job.fetch,
+        show_last_value=job.show_last_value,
+        seed=job.seed,
+        loopback=job.network == "loopback",
+    )
+
+
+def _bounds(limits: Limits, deadline: float) -> Bounds:
+    """Take the limits as the gateway resolved them; one that is missing is a bug there, not a reason for a default."""
+    values = limits.model_dump()
+    missing = [name for name, value in values.items() if value is None]
+    if missing:
+        raise ValueError(f"limits without a value: {', '.join(missing)}")
+    output_bytes = values.pop("output_kb") * _KIB
+    return Bounds(**values, output_bytes=output_bytes, deadline=deadline)
+
+
+def _describe(result: Result, job: Job, evidence: Evidence) -> None:
+    """Fill in what the program left behind. SECURITY: its bytes are only ever decoded, never interpreted."""
+    result.stdout, stdout_replaced = _text(evidence.stdout, evidence.stdout_truncated)
+    result.stderr, stderr_replaced = _text(evidence.stderr, evidence.stderr_truncated)
+    result.replaced = Truncated(stdout=stdout_replaced, stderr=stderr_replaced)
+    result.truncated = Truncated(stdout=evidence.stdout_truncated, stderr=evidence.stderr_truncated)
+    if job.expected_stdout is not None and result.status is not Status.INFRA_ERROR:
+        complete = result.status is Status.OK and not evidence.stdout_truncated
+        result.passed = complete and same_output(evidence.stdout, job.expected_stdout.encode(), job.compare)
+    result.usage = Usage(
+        wall_s=evidence.wall_s,
+        cpu_s=evidence.cpu_s,
+        descheduled_s=evidence.descheduled_s,
+        memory_peak_mb=None if evidence.memory_peak is None else evidence.memory_peak / _MIB,
+    )
+
+
+def _add_files(result: Result, job: Job, stream: bytes) -> None:
+    """Put the files that could be fetched into the result, and into its message why the others could not.
+
+    SECURITY: files are the program's, and so may be the reason that they cannot be read: the verdict stands
+    (tests/security: `test_a_program_can_not_make_its_fetch_a_fault_of_ours`).
+    """
+    problems = []
+    try:
+        files = fetch.parse(stream, job.fetch)
+    except ValueError:
+        files = dict.fromkeys(job.fetch, fetch.Fetched(fetch.Outcome.MISSING))
+    for path, (outcome, content) in files.items():
+        if outcome is fetch.Outcome.WHOLE:
+            result.files[path] = base64.b64encode(content).decode()
+        else:
+            problems.append(f"{path}: {outcome.name.lower().replace('_', ' ')}")
+    if problems:
+        result.message = "; ".join(filter(None, [result.message, f"not fetched ({', '.join(problems)})"]))
+
+
+def _text(output: bytes, truncated: bool) -> tuple[str, bool]:
+    """Decode `output`; also tell whether bytes of it had to be replaced. A character that our cut split is dropped."""
+    try:
+        return codecs.utf_8_decode(output, "strict", not truncated)[0], False
+    except UnicodeDecodeError:
+        return codecs.utf_8_decode(output, "replace", not truncated)[0], True
+
+
+def same_output(actual: bytes, expected: bytes, compare: str) -> bool:
+    """Compare outputs as bytes. `strip` ignores white space around the whole, `lines` at the end of every line and
+    empty lines at the end, `exact` nothing. CRLF counts as white space at the end of a line."""
+    if compare == "exact":
+        return actual == expected
+    if compare == "strip":
+        return actual.strip() == expected.strip()
+    return _lines(actual) == _lines(expected)
+
+
+def _lines(text: bytes) -> list[bytes]:
+    return [line.rstrip() for line in text.rstrip().split(b"\n")]
+
+
+def _message(verdict: Verdict, lowered: list[str]) -> str | None:
+    parts = [verdict.message] if verdict.message else []
+    if lowered:
+        parts.append(f"limits lowered to the highest allowed: {', '.join(lowered)}")
+    return "; ".join(parts) or None
+
+
+def _timings(run: Run, evidence: Evidence | None) -> Timings:
+    execution, now = run.execution, time.monotonic()
+    total = execution.admitted_s + execution.queued_s + (now - run.claimed_at)
+    if evidence is None:
+        return Timings(admitted=execution.admitted_s, queued=execution.queued_s, total=total)
+    return Timings(
+        admitted=execution.admitted_s,
+        queued=execution.queued_s,
+        dispatched=evidence.sent_at - run.claimed_at,
+        forked=evidence.started_at - evidence.sent_at,
+        ran=evidence.wall_s,
+        collected=now - evidence.exited_at,
+        total=total,
+    )

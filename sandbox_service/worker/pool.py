@@ -1,0 +1,204 @@
+"""The jails of one worker, one for each image and profile, kept alive; runs an execution in the fitting one."""
+
+from __future__ import annotations
+
+import asyncio
+import marshal
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import sandbox_service.inside
+from sandbox_service import metrics
+from sandbox_service.errors import SetupError
+from sandbox_service.inside.frames import Flag
+from sandbox_service.logs import get_logger
+from sandbox_service.worker.cgroup import Groups
+from sandbox_service.worker.evidence import Evidence
+from sandbox_service.worker.jail import Jail, Plan
+from sandbox_service.worker.nsjail import IdRange
+from sandbox_service.worker.profiles import Profile, choose, imported_names
+from sandbox_service.worker.rootfs import Image
+from sandbox_service.worker.slots import Bounds, JailLost, Slot
+
+_FETCH_BOUNDS = Bounds(
+    wall_s=10, cpu_s=10, memory_mb=64, output_bytes=64 << 20, processes=4, disk_mb=0, deadline=float("inf")
+)
+"""The worker's own limits for reading a call's files back, after the call's processes are gone."""
+_SLOT_TIME_S = 30.0
+_RESTART_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 15.0)
+
+_log = get_logger("pool")
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run, as the child gets it."""
+
+    code: str
+    stdin: bytes
+    args: list[str]
+    env: dict[str, str]
+    files: dict[str, bytes]
+    fetch: list[str]
+    show_last_value: bool
+    seed: int | None
+    loopback: bool
+
+    def payload(self) -> bytes:
+        # marshal goes one way only, from here to a child that has not started its program.
+        return marshal.dumps(
+            {
+                "code": self.code,
+                "args": self.args,
+                "env": self.env,
+                "files": self.files,
+                "fetch": self.fetch,
+                "show_last_value": self.show_last_value,
+                "seed": self.seed,
+            }
+        )
+
+
+class NotStarted(Exception):
+    """The caller gave up before the program started."""
+
+
+class Pool:
+    """`run` may be called by as many tasks at once as there are slots; more wait for a slot."""
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        profiles: Sequence[Profile],
+        slots: int,
+        disk_mb: int,
+        ids: IdRange,
+        run_dir: Path,
+    ) -> None:
+        self.images = {image.name: image for image in images}
+        self._profiles = {i.name: [p for p in profiles if p.fits(i.packages)] for i in images}
+        self._groups = Groups(run_dir.name, slots)
+        self._code = run_dir / "code"
+        self._jails: dict[tuple[str, str], Jail] = {}
+        self._ready: dict[tuple[str, str], asyncio.Event] = {}
+        self._plans = {
+            (image.name, profile.name): Plan(number, image, profile, slots, disk_mb, ids, self._code)
+            for number, (image, profile) in enumerate((i, p) for i in images for p in self._profiles[i.name])
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start all jails; SetupError if one of them does not start."""
+        copy_inside(self._code)
+        for key in self._plans:
+            self._ready[key] = asyncio.Event()
+        await asyncio.gather(*(self._start(key) for key in self._plans))
+
+    async def stop(self) -> None:
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(jail.stop() for jail in self._jails.values()))
+        self._groups.remove()
+        shutil.rmtree(self._code, ignore_errors=True)
+
+    async def _start(self, key: tuple[str, str]) -> None:
+        jail = Jail(self._plans[key], self._groups, lambda lost: self._replace(key, lost))
+        await jail.start()
+        self._jails[key] = jail
+        self._ready[key].set()
+
+    def _replace(self, key: tuple[str, str], lost: Jail) -> None:
+        if self._stopping or self._jails.get(key) is not lost:
+            return
+        self._ready[key].clear()
+        task = asyncio.create_task(self._restart(key, lost))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _restart(self, key: tuple[str, str], lost: Jail) -> None:
+        await lost.stop()
+        failures = 0
+        while True:
+            await asyncio.sleep(_RESTART_PAUSES_S[min(failures, len(_RESTART_PAUSES_S) - 1)])
+            try:
+                await self._start(key)
+            except SetupError as error:
+                failures += 1
+                _log.error("a jail cannot be started again", jail=self._plans[key].name, error=error.message)
+            else:
+                metrics.JAILS_RESTARTED.inc()
+                return
+
+    @property
+    def kinds(self) -> list[tuple[str, Profile]]:
+        """Every image and profile that a call can run in."""
+        return [(plan.image.name, plan.profile) for plan in self._plans.values()]
+
+    def choose_profile(self, code: str, image: str) -> Profile:
+        """Return the profile to run `code` in: the smallest one of this image that has what it imports."""
+        return choose(self._profiles[image], imported_names(code))
+
+    async def run(
+        self, program: Program, image: str, profile: Profile, bounds: Bounds, may_start: Callable[[Slot], bool]
+    ) -> tuple[Evidence, bytes]:
+        """Run `program`; return the evidence and, if it names files to fetch, their stream (`inside/fetch.py`).
+
+        `may_start` is asked with the slot just before the program starts in it. Raise NotStarted if it says no,
+        JailLost if the jail is lost while the program is in it.
+        """
+        try:
+            async with asyncio.timeout(_SLOT_TIME_S):
+                jail, slot = await self._take(image, profile)
+        except TimeoutError as error:
+            raise JailLost(f"no slot became free within {_SLOT_TIME_S:.0f} s") from error
+        if not may_start(slot):
+            jail.free.put_nowait(slot)
+            raise NotStarted
+        flags = Flag.LOOPBACK if program.loopback else Flag.NONE
+        payload = program.payload()
+        try:
+            if not program.fetch:
+                return await slot.run(payload, program.stdin, bounds, flags), b""
+            evidence = await slot.run(payload, program.stdin, bounds, flags | Flag.KEEP_FILES)
+            await slot.wait_clean()
+            # Files are memory of the call, so its own limit may be used up.
+            memory_mb = bounds.memory_mb + _FETCH_BOUNDS.memory_mb
+            reading = replace(_FETCH_BOUNDS, disk_mb=bounds.disk_mb, memory_mb=memory_mb)
+            fetched = await slot.run(payload, b"", reading, Flag.FETCH)
+            return evidence, fetched.stdout
+        finally:
+            jail.take_back(slot)
+
+    async def _take(self, image: str, profile: Profile) -> tuple[Jail, Slot]:
+        """Wait for a free slot; when a jail is lost meanwhile, for one of another jail."""
+        while True:
+            jail = await self._jail(image, profile)
+            slot = await jail.free.get()
+            if not jail.lost:
+                return jail, slot
+            jail.free.put_nowait(slot)  # for the next one who waits at this dead jail
+            await asyncio.sleep(0)
+
+    async def _jail(self, image: str, profile: Profile) -> Jail:
+        """Return the jail of this profile; while it is being made anew, one of another profile serves as well."""
+        for name in (profile.name, *(plan.profile.name for plan in self._plans.values())):
+            if (jail := self._jails.get((image, name))) is not None and not jail.lost:
+                return jail
+        await self._ready[image, profile.name].wait()
+        return self._jails[image, profile.name]
+
+
+def copy_inside(folder: Path) -> None:
+    """Copy the code that runs in the jail to where the jail's user may read it; a checkout may be under a 0700 home."""
+    package = folder / "sandbox_service"
+    source = Path(sandbox_service.inside.__file__).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, package / "inside", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").touch()
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)

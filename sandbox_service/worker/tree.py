@@ -1,0 +1,276 @@
+"""Fills a folder with a root file system of its own: interpreter, packages, shell tools, libraries, a little /etc.
+
+What is copied is named here, so nothing else of the host gets in. Any CPython works as the source: Debian's, or one
+under a home that only root can enter; in the tree it is always /usr/bin/pythonX.Y with its library beside it.
+Invariants of a finished tree: everything belongs to root and is readable by all, nothing is setuid, no symlink was
+copied from the host, byte code is valid whatever a file's time stamp is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox_service.config import deploy_dir
+from sandbox_service.errors import SetupError
+from sandbox_service.worker import elf
+
+_FOLDERS = ("dev", "etc", "home", "proc", "run", "sandbox", "sys", "tmp", "usr/bin", "usr/lib", "var")
+_LINKS = {
+    "bin": "usr/bin",
+    "sbin": "usr/bin",
+    "lib": "usr/lib",
+    "lib64": "usr/lib",
+    "usr/sbin": "bin",
+    "usr/lib64": "lib",
+    "var/tmp": "../tmp",
+    "dev/fd": "/proc/self/fd",
+    "dev/stdin": "/proc/self/fd/0",
+    "dev/stdout": "/proc/self/fd/1",
+    "dev/stderr": "/proc/self/fd/2",
+    "dev/shm": "/tmp/.shm",  # noqa: S108 (a slot's own /tmp)
+}
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+"""Empty files: the jail binds the host's devices over them."""
+
+_UNUSED_STDLIB = shutil.ignore_patterns(
+    "__pycache__", "site-packages", "dist-packages", "config-*", "ensurepip", "idlelib", "lib2to3", "test", "tests",
+    "tkinter", "turtledemo", "turtle.py", "_tkinter*.so", "_test*.so", "_ctypes_test*.so", "_xx*.so", "xx*.so",
+    "sitecustomize.py", "usercustomize.py", "EXTERNALLY-MANAGED",
+)  # fmt: skip
+"""Graphics need libraries of a desktop, tests are a third of the size, the site hooks are the host's own."""
+
+_TRIMMED_PACKAGES = (
+    "fontTools", "joblib", "matplotlib", "mpl_toolkits", "mpmath", "networkx", "numpy", "pandas", "scipy", "sklearn",
+    "sympy",
+)  # fmt: skip
+_TRIMMED = ("test", "tests", "benchmarks", "sample_data", "*.a", "*.c", "*.cpp", "*.h", "*.pxd", "*.pyi", "*.pyx")
+"""Left out of the packages above (80 MB): tests, and sources for compilers and editors; nothing of it runs."""
+
+_LOADED_BY_NAME = ("libgcc_s.so.1",)
+"""Libraries that no file names but that glibc opens by itself (to end a thread)."""
+
+_ETC = {
+    "hosts": "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n",
+    "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    "ld.so.conf": "/usr/lib\n",
+    "os-release": "ID=sandbox\nNAME=sandbox\n",
+}
+_SLOT_IDS = range(1000, 2024)
+
+_FACTS = """
+import json, platform, site, sys, sysconfig
+paths = {"stdlib": sysconfig.get_path("stdlib"), "site": site.getsitepackages()[0], "prefix": sys.prefix}
+print(json.dumps({**paths, "version": platform.python_version()}))
+"""
+
+
+class Base(NamedTuple):
+    """The interpreter a tree is made from."""
+
+    executable: Path
+    prefix: Path
+    stdlib: Path
+    site: Path
+    """Its own site-packages: `python -I` looks there, which it does not in PYTHONPATH. Nothing is copied from it."""
+    version: str
+
+    @property
+    def name(self) -> str:
+        return "python" + ".".join(self.version.split(".")[:2])
+
+    def inside(self, path: Path) -> str:
+        """Return where `path`, below the prefix, lies in a tree."""
+        return f"/usr/{path.relative_to(self.prefix)}"
+
+
+def find_base() -> Base:
+    """Ask the interpreter behind the running one (the virtual environment's base) where its parts are."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    executable = Path(sys.base_prefix, "bin", name)
+    if not executable.exists():
+        raise SetupError(f"there is no interpreter at {executable}; make the virtual environment anew from a {name}")
+    asked = subprocess.run([executable, "-I", "-c", _FACTS], check=True, capture_output=True, text=True)
+    facts = json.loads(asked.stdout)
+    prefix, stdlib, site = (Path(facts[fact]) for fact in ("prefix", "stdlib", "site"))
+    return Base(executable.resolve(), prefix, stdlib, site, facts["version"])
+
+
+def add_skeleton(tree: Path) -> None:
+    for folder in _FOLDERS:
+        tree.joinpath(folder).mkdir(parents=True)
+    for link, target in _LINKS.items():
+        tree.joinpath(link).symlink_to(target)
+    for device in _DEVICES:
+        tree.joinpath("dev", device).touch()
+    for name, text in _ETC.items():
+        tree.joinpath("etc", name).write_text(text)
+    # Every slot has a uid of its own; all have the same name, so that no program can tell slots apart by it.
+    users = ["root:x:0:0:root:/tmp:/bin/sh", "nobody:x:65534:65534:nobody:/tmp:/bin/false"]
+    groups = ["root:x:0:", "nogroup:x:65534:"]
+    users += [f"sandbox:x:{number}:{number}:sandbox:/tmp:/bin/sh" for number in _SLOT_IDS]
+    groups += [f"sandbox:x:{number}:" for number in _SLOT_IDS]
+    tree.joinpath("etc/passwd").write_text("\n".join([*users, ""]))
+    tree.joinpath("etc/group").write_text("\n".join([*groups, ""]))
+
+
+def add_interpreter(tree: Path, base: Base) -> None:
+    _copy(base.executable, tree / "usr/bin" / base.name)
+    for alias in ("python3", "python"):
+        tree.joinpath("usr/bin", alias).symlink_to(base.name)
+    stdlib = tree / base.inside(base.stdlib).lstrip("/")
+    shutil.copytree(base.stdlib, stdlib, copy_function=_copy, symlinks=False, ignore=_unwanted)
+    for facts in stdlib.glob("_sysconfigdata*.py"):
+        facts.write_text(facts.read_text().replace(str(base.prefix), "/usr"))
+
+
+def _unwanted(folder: str, names: list[str]) -> set[str]:
+    """Leave out what is not needed, and every link out of the folder: what it points to is not of the library."""
+    stray = {name for name in names if Path(folder, name).resolve().parent != Path(folder).resolve()}
+    return _UNUSED_STDLIB(folder, names) | stray
+
+
+def add_tools(tree: Path) -> None:
+    listed = deploy_dir().joinpath("rootfs", "tools.txt").read_text().splitlines()
+    for word in (word for line in listed if not line.startswith("#") for word in line.split()):
+        tool = word.rstrip("!")
+        found = shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin")
+        if found:
+            _copy(Path(found), tree / "usr/bin" / tool)
+        elif word.endswith("!"):
+            raise SetupError(f"the program `{tool}` is not on this machine: apt-get install coreutils dash")
+    locale = Path("/usr/lib/locale/C.utf8")
+    if locale.is_dir():  # since glibc 2.35 it is also built in
+        shutil.copytree(locale, tree / "usr/lib/locale/C.utf8", copy_function=_copy)
+
+
+def add_packages(tree: Path, base: Base, requirements: Sequence[Path], report: Callable[[str], None]) -> None:
+    """Install wheels with this environment's pip; its version of Python is the tree's."""
+    site = tree / base.inside(base.site).lstrip("/")
+    site.mkdir(parents=True, exist_ok=True)
+    if not requirements:
+        return
+    # Wheels only: building one would run its code here, as root, and would need a compiler.
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--no-input",
+        "--disable-pip-version-check",
+        "install",
+        "--only-binary",
+        ":all:",
+    ]
+    options = ["--no-compile", "--no-warn-conflicts", "--progress-bar", "off", "--target", str(site)]
+    files = [argument for path in requirements for argument in ("--requirement", str(path))]
+    last = _run([*pip, *options, *files], report)
+    if last:
+        raise SetupError(f"pip could not install {', '.join(map(str, requirements))}:\n{last}")
+    for extra in ("bin", "share"):  # scripts name this environment's interpreter; manual pages
+        shutil.rmtree(site / extra, ignore_errors=True)
+    _trim(site)
+
+
+def _trim(site: Path) -> None:
+    unused = (path for package in _TRIMMED_PACKAGES for name in _TRIMMED for path in site.joinpath(package).rglob(name))
+    for path in [*unused]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    # What was left out is no more on record either, and the order is always the same: equal inputs, equal hash.
+    for record in site.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(sorted(line for line in lines if (site / line.rsplit(",", 2)[0]).exists())))
+
+
+def _run(command: list[str], report: Callable[[str], None]) -> str:
+    """Run, reporting each line of output; return the last lines of what it said if it failed, else nothing."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            report(lines[-1])
+    problems = [line for line in lines if line.startswith("ERROR")]
+    return "\n".join(problems or lines[-5:] or ["it said nothing"]) if process.returncode else ""
+
+
+def add_libraries(tree: Path, base: Base) -> list[str]:
+    """Copy every shared library that something in the tree needs; return those that this machine does not have."""
+    files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+    present = {path.name for path in files}
+    known = _system_libraries()
+    python = elf.read(base.executable)
+    if python is None or python.loader is None:
+        raise SetupError(f"{base.executable} is not a 64-bit program for this machine")
+    wanted: dict[str, tuple[str, ...]] = dict.fromkeys(_LOADED_BY_NAME, ())
+    for path in files:
+        if path.suffix != ".py" and (read := elf.read(path)) is not None and read.machine == python.machine:
+            wanted.update(dict.fromkeys(read.needed, read.search))
+    missing = []
+    while wanted:
+        name, search = wanted.popitem()
+        if name in present:
+            continue
+        present.add(name)
+        places = [Path(folder, name) for folder in (*search, str(base.prefix / "lib"))]
+        source = next((place for place in [*places, *known.get(name, [])] if _fits(place, python.machine)), None)
+        if source is None:
+            missing.append(name)
+            continue
+        _copy(source, tree / "usr/lib" / name)
+        library = elf.read(source)
+        assert library is not None
+        wanted.update(dict.fromkeys(library.needed, library.search))
+    # The loader is found by the path that programs name, and all its folders lead to /usr/lib.
+    _copy(Path(python.loader), tree / "usr/lib" / Path(python.loader).name)
+    subprocess.run(["ldconfig", "-r", str(tree)], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+    shutil.rmtree(tree / "var/cache", ignore_errors=True)
+    return sorted(missing)
+
+
+def _system_libraries() -> dict[str, list[Path]]:
+    """Read what the dynamic loader of this machine knows: name → files, variants for newer processors last."""
+    listing = subprocess.run(["/sbin/ldconfig", "-p"], check=True, capture_output=True, text=True).stdout
+    known: dict[str, list[Path]] = {}
+    for name, arrow, path in (line.strip().partition(" => ") for line in listing.splitlines()):
+        if arrow:
+            known.setdefault(name.split()[0], []).append(Path(path))
+    return {name: sorted(paths, key=lambda path: "hwcaps" in str(path)) for name, paths in known.items()}
+
+
+def _fits(path: Path, machine: int) -> bool:
+    found = elf.read(path) if path.is_file() else None
+    return found is not None and found.machine == machine
+
+
+def compile_byte_code(tree: Path, base: Base) -> None:
+    """Compile all modules; files that are not valid Python (templates) are left alone.
+
+    Unchecked: the tree is read-only, and a time stamp would end as soon as somebody copies it.
+    """
+    options = ["-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/"]
+    folders = {str(tree / base.inside(path).lstrip("/")) for path in (base.stdlib, base.site)}
+    subprocess.run([str(base.executable), "-I", "-m", "compileall", *options, *sorted(folders)], check=False)
+
+
+def normalize(tree: Path) -> None:
+    """Give everything to root, readable by all, writable by none but root, never setuid."""
+    for path in (tree, *tree.rglob("*")):
+        os.chown(path, 0, 0, follow_symlinks=False)
+        if path.is_symlink():
+            continue
+        runs = path.is_dir() or path.stat().st_mode & 0o111
+        path.chmod(0o755 if runs else 0o644)
+    tree.joinpath("tmp").chmod(0o1777)
+
+
+def _copy(source: str | Path, target: str | Path) -> str:
+    """Copy the file itself, never a link, never owner, time or special mode bits."""
+    shutil.copyfile(source, target)
+    Path(target).chmod(0o755 if Path(source).stat().st_mode & 0o111 else 0o644)
+    return str(target)

@@ -1,0 +1,252 @@
+"""The worker: claims calls from the queue, runs them in its pool's slots, and stores their Results.
+
+Invariants:
+- it never holds more executions than it has slots, so that no call waits here while another worker is idle;
+- every execution it claims ends in `finish` or `release`, also when the worker drains; after a kill, other workers
+  take back what its lease no longer covers;
+- it claims nothing before every jail has passed its self-test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import start_http_server
+
+from sandbox_service import logs, metrics
+from sandbox_service.config import Settings, deploy_dir
+from sandbox_service.errors import SetupError, Unavailable
+from sandbox_service.queue import Execution, Queue
+from sandbox_service.worker import rootfs
+from sandbox_service.worker.execution import Executor, Run
+from sandbox_service.worker.leftovers import claim_folder, remove_leftovers
+from sandbox_service.worker.nsjail import choose_id_range
+from sandbox_service.worker.pool import Pool
+from sandbox_service.worker.profiles import read_profiles
+from sandbox_service.worker.selftest import check_pool
+from sandbox_service.worker.slots import JailLost
+
+_CLAIM_WAIT_S = 5.0
+_CANARY_PAUSE_S = 30.0
+_PARTING_S = 2.0
+"""A worker that stops tries for this long to tell a queue that does not answer; leases do the rest."""
+
+_log = logs.get_logger("worker")
+
+
+class Worker:
+    def __init__(self, name: str, queue: Queue, pool: Pool, executor: Executor, slots: int) -> None:
+        self._name = name
+        self._queue = queue
+        self._pool = pool
+        self._executor = executor
+        self._slots = slots
+        self._running: dict[tuple[str, str], Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._done: asyncio.Queue[tuple[Execution, bytes]] = asyncio.Queue()
+        self._slot_free = asyncio.Event()
+
+    async def claim_calls(self) -> None:
+        """Claim as many calls as slots are free, again and again."""
+        while True:
+            free = self._slots - len(self._tasks)
+            if free <= 0:
+                self._slot_free.clear()
+                await self._slot_free.wait()
+                continue
+            for execution in await self._queue.claim(self._name, free, wait_s=_CLAIM_WAIT_S):
+                self._start(execution)
+
+    def _start(self, execution: Execution) -> None:
+        metrics.QUEUE_WAIT.observe(execution.queued_s)
+        run = Run(execution, time.monotonic())
+        self._running[execution.tenant, execution.id] = run
+        task = asyncio.create_task(self._execute(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        metrics.SLOTS_BUSY.set(len(self._tasks))
+
+    async def _execute(self, run: Run) -> None:
+        key = (run.execution.tenant, run.execution.id)
+        try:
+            result = await self._executor.execute(run)
+        finally:
+            if self._running.get(key) is run:
+                del self._running[key]
+        self._done.put_nowait((run.execution, result))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slot_free.set()
+        metrics.SLOTS_BUSY.set(len(self._tasks))
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("an execution was lost", **logs.fault(error))
+
+    async def store_results(self) -> None:
+        """Store what is done; whatever ends during one round trip goes with the next."""
+        while True:
+            results = [await self._done.get()]
+            while not self._done.empty():
+                results.append(self._done.get_nowait())
+            try:
+                stored = await self._queue.finish(self._name, results)
+            except Unavailable as error:
+                _log.error("results were lost; their calls will run again", count=len(results), **logs.fault(error))
+            else:
+                metrics.STALE_RESULTS.inc(stored.count(False))
+            for _ in results:
+                self._done.task_done()
+
+    async def cancel_calls(self) -> None:
+        async for key in self._queue.cancellations(self._name):
+            if (run := self._running.get(key)) is not None:
+                run.cancel()
+
+    async def recover_calls(self, lease_s: float) -> None:
+        """Take back what dead workers held; jittered, so that workers do not all look at once."""
+        while True:
+            await asyncio.sleep(lease_s * random.uniform(0.3, 0.7))  # noqa: S311
+            with suppress(Unavailable):
+                if taken := await self._queue.recover():
+                    _log.warning("took back executions of lost workers", count=taken)
+
+    async def watch_isolation(self) -> None:
+        """Run the self-test now and then, in one slot of each jail; SetupError ends this worker.
+
+        It also keeps idle jails' pages in memory: a kernel that reclaims early makes the first call after a pause
+        twice as slow.
+        """
+        while True:
+            await asyncio.sleep(_CANARY_PAUSE_S)
+            try:
+                await check_pool(self._pool, slots=1)
+            except JailLost:
+                continue  # it is being made anew
+            except SetupError:
+                metrics.CANARY_FAILURES.inc()
+                raise
+            metrics.CANARY_PASSED.set_to_current_time()
+
+    async def drain(self, patience_s: float) -> None:
+        """Let what is running end; kill and give back what does not end in time. Raise TimeoutError if the queue
+        is away, or Unavailable."""
+        if self._tasks and patience_s:
+            await asyncio.wait(self._tasks, timeout=patience_s)
+        left = [run.execution for run in self._running.values()]
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with asyncio.timeout(_PARTING_S):
+            if left:
+                await self._queue.release(self._name, left)
+            await self._done.join()
+
+
+def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT. Raise SetupError if this machine cannot run calls safely."""
+    import uvloop
+
+    logs.configure(settings.log_level)
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    if settings.redis_url is None:
+        raise SetupError("a worker needs SANDBOX_REDIS_URL; `sandbox-service serve` brings a server of its own")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    run_dir = settings.run_dir / "workers" / name
+    remove_leftovers(settings.run_dir / "workers")
+    claim_folder(run_dir)
+    slots = settings.slot_count
+    pool = make_pool(settings, slots, run_dir)
+    try:
+        await _until(stop, pool.start())
+        await _until(stop, check_pool(pool, slots=slots))
+        if not stop.is_set():
+            await _work(settings, name, pool, slots, stop)
+    finally:
+        await pool.stop()
+        shutil.rmtree(run_dir)
+
+
+def make_pool(settings: Settings, slots: int, run_dir: Path) -> Pool:
+    names = {settings.image, *(image.name for image in rootfs.list_images(settings))}
+    images = [rootfs.load(name, settings) for name in sorted(names)]
+    profiles = read_profiles(deploy_dir() / "profiles.toml", settings.profiles)
+    try:
+        ids = choose_id_range(Path("/proc/self/uid_map").read_text())
+    except ValueError as error:
+        raise SetupError(f"{error}; run `sandbox-service doctor`") from error
+    return Pool(images, profiles, slots, settings.default_disk_mb, ids, run_dir)
+
+
+async def _work(settings: Settings, name: str, pool: Pool, slots: int, stop: asyncio.Event) -> None:
+    assert settings.redis_url is not None
+    queue = await Queue.connect(
+        settings.redis_url,
+        prefix=settings.redis_prefix,
+        result_ttl_s=settings.result_ttl_s,
+        max_queued=settings.max_queued,
+        lease_s=settings.lease_s,
+    )
+    worker = Worker(name, queue, pool, Executor(name, pool, settings.image), slots)
+    if settings.worker_metrics_port:
+        start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.WORKER)
+    metrics.SLOTS.set(slots)
+    await queue.join(name, {image.name: image.hash for image in pool.images.values()})
+    _log.info("worker ready", worker=name, slots=slots, images=sorted(pool.images))
+    claiming = asyncio.create_task(worker.claim_calls())
+    others = [
+        asyncio.create_task(each)
+        for each in (
+            worker.store_results(),
+            worker.cancel_calls(),
+            worker.recover_calls(settings.lease_s),
+            worker.watch_isolation(),
+        )
+    ]
+    try:
+        await asyncio.wait([claiming, *others, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        _log.info("worker stopping", worker=name, running=len(worker._running))
+        claiming.cancel()
+        await asyncio.gather(claiming, return_exceptions=True)
+        # When it was not asked to stop, a part of it has failed: what runs now is given back, not answered.
+        with suppress(TimeoutError):
+            await worker.drain(settings.drain_s if stop.is_set() else 0)
+    finally:
+        for task in others:
+            task.cancel()
+        outcomes = await asyncio.gather(claiming, *others, return_exceptions=True)
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(_PARTING_S):
+                await queue.leave(name)
+                await queue.close()
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, but not past a request to stop."""
+    task = asyncio.create_task(work)
+    waiting = asyncio.create_task(stop.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not task.done():
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

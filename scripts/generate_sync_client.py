@@ -1,0 +1,46 @@
+"""Write `sandbox_service/client/_sync.py`, the blocking twin of `_async.py`.
+
+python scripts/generate_sync_client.py            writes the file
+python scripts/generate_sync_client.py --check    exits 1 if the file is not what would be written
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+CLIENT = Path(__file__).resolve().parent.parent / "sandbox_service" / "client"
+HEADER = "# Generated from _async.py by scripts/generate_sync_client.py. Do not edit.\n"
+
+REPLACEMENTS = [
+    (r"import asyncio\n", ""),
+    (r"# The blocking twin is .*\n\n", ""),
+    (r"\b(async|await) ", ""),
+    (r"asyncio\.sleep", "time.sleep"),
+    (r"asynccontextmanager", "contextmanager"),
+    (r"AsyncIterator", "Iterator"),
+    (r"AsyncSandboxClient", "SandboxClient"),
+    (r"AsyncClient", "Client"),
+    (r"__a(enter|exit)__", r"__\1__"),
+    (r"\ba(close|read|iter_bytes)\b", r"\1"),
+]
+
+
+def generate() -> str:
+    text = (CLIENT / "_async.py").read_text()
+    for pattern, replacement in REPLACEMENTS:
+        text = re.sub(pattern, replacement, text)
+    return HEADER + text
+
+
+def main() -> int:
+    target = CLIENT / "_sync.py"
+    if "--check" in sys.argv[1:]:
+        return 0 if target.read_text() == generate() else 1
+    target.write_text(generate())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

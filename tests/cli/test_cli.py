@@ -1,0 +1,201 @@
+"""The command line: it teaches, and it never shows a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox_service.cli import _parser, main
+from sandbox_service.commands.run import _call
+from sandbox_service.config import Settings
+
+COMMANDS = [
+    "serve",
+    "gateway",
+    "worker",
+    "run",
+    "rootfs",
+    "rootfs build",
+    "rootfs info",
+    "rootfs prune",
+    "doctor",
+    "config",
+]
+
+
+def test_help_names_every_command_and_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    told = capsys.readouterr().out
+    assert all(command.split()[0] in told for command in COMMANDS)
+    assert "examples:" in told
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split(), "--help"])
+    assert stopped.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 4
+
+
+def test_how_to_add_packages_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["rootfs", "build", "--help"])
+    told = capsys.readouterr().out
+    assert "--requirements ml.txt" in told
+    assert '"image": "ml"' in told
+
+
+def test_an_invalid_setting_is_told_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SANDBOX_PORT", "99999")
+    assert main(["config"]) == 2
+    assert "SANDBOX_PORT=99999" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["gateway", "worker"])
+def test_a_lone_part_asks_for_redis(
+    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SANDBOX_REDIS_URL", raising=False)
+    assert main([part]) == 2
+    assert "SANDBOX_REDIS_URL" in capsys.readouterr().err
+
+
+def test_config_lists_every_setting_and_hides_a_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `config` prints may be pasted into a bug report."""
+    monkeypatch.setenv("SANDBOX_REDIS_URL", "redis://user:hunter2@redis.internal:6379")
+    assert main(["config", "--json"]) == 0
+    told = capsys.readouterr().out
+    rows = {row["name"]: row for row in json.loads(told)}
+    assert set(rows) == set(Settings.model_fields)
+    assert all(row["description"] for row in rows.values())
+    assert rows["redis_url"]["value"] == "redis://user:***@redis.internal:6379"
+    assert "hunter2" not in told
+
+
+def test_the_config_table_names_every_variable_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"SANDBOX_{name.upper()}" in told for name in Settings.model_fields)
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "120"])
+def test_variables_are_whole_on_any_terminal(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The descriptions wrap instead; also where the output is piped, COLUMNS is heeded."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["config"]) == 0
+    told = capsys.readouterr().out
+    assert all(f" SANDBOX_{name.upper()} " in told for name in Settings.model_fields)
+    assert max(map(len, told.splitlines())) <= max(80, int(columns))
+
+
+@pytest.mark.parametrize("command", ["config", "config --json", "rootfs info"])
+def test_a_reader_that_goes_away_is_no_error(command: str) -> None:
+    """`sandbox-service config | head -1` ends without a traceback."""
+    command = f"{sys.executable} -m sandbox_service {command} | true"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["config", "config --json"])
+def test_output_that_cannot_be_written_is_told(command: str) -> None:
+    command = f"{sys.executable} -m sandbox_service {command} >/dev/full"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (2, "sandbox-service: standard output: No space left on device\n")
+
+
+def test_run_says_when_nothing_answers_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only for an address of this machine a service is started."""
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    assert main(["run", str(program), "--url", "http://127.0.0.2:9"]) == 1
+    assert "nothing answers at http://127.0.0.2:9" in capsys.readouterr().err
+
+
+def test_run_names_the_field_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    assert main(["run", str(program), "--wall-s", "-1"]) == 1
+    assert "wall_s" in capsys.readouterr().err
+
+
+def test_run_passes_text_as_it_is(tmp_path: Path) -> None:
+    """A carriage return of a program or its input is not ours to change."""
+    program, text = tmp_path / "p.py", tmp_path / "text"
+    program.write_bytes(b"print(1)\r\n")
+    text.write_bytes("a\r\nb\rc\n\x00ü".encode())
+    options = _parser().parse_args(["run", str(program), "--stdin", str(text)])
+    call = _call(options)
+    assert (call.code, call.stdin) == ("print(1)\r\n", "a\r\nb\rc\n\x00ü")
+
+
+def test_run_says_that_input_is_not_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program, text = tmp_path / "p.py", tmp_path / "text"
+    program.write_text("print(1)")
+    text.write_bytes(b"ab\xff")
+    assert main(["run", str(program), "--stdin", str(text)]) == 2
+    assert f"{text} is not UTF-8 (byte 2)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://localhost", ""])
+def test_run_asks_for_a_whole_url(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    assert main(["run", str(program), "--url", url]) == 2
+    assert f"{url!r} is no URL" in capsys.readouterr().err
+
+
+def test_a_refused_gateway_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_REDIS_URL", "redis://127.0.0.1:9")
+    command = [sys.executable, "-m", "sandbox_service", "gateway"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.count("no Redis at") == 1
+    assert ".." not in ran.stderr
+
+
+def test_a_redis_url_that_is_none_is_shown_as_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SANDBOX_REDIS_URL", "bogus")
+    assert main(["doctor"]) == 1
+    assert "SANDBOX_REDIS_URL 'bogus' is not valid" in capsys.readouterr().out
+
+
+def test_run_says_that_a_file_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "none.py")]) == 2
+    assert "none.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/b", "", ".", "ml.v1", "a" * 65, "ml\n"])
+def test_an_image_cannot_be_named_like_a_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name is refused before anything is built or written."""
+    monkeypatch.setenv("SANDBOX_STATE_DIR", str(tmp_path / "state"))
+    assert main(["rootfs", "build", "--bare", "--name", name]) == 2
+    assert f"{name!r} is no name for an image" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "port"), [([], "8000"), (["SANDBOX_PORT=8426"], "8426"), (["SANDBOX_PORT=8426", "PORT=9"], "9")]
+)
+def test_make_up_takes_the_port_of_the_environment(given: list[str], port: str) -> None:
+    root = Path(__file__).parents[2]
+    environment = {"PATH": os.environ["PATH"], **dict(each.split("=") for each in given)}
+    ran = subprocess.run(["make", "-n", "up"], cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert f"serve --port {port}\n" in ran.stdout

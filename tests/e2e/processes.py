@@ -1,0 +1,51 @@
+"""What the kernel knows about processes, read from /proc: who is whose child, and what is left of a service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def pids() -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            yield int(entry.name)
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 if the process is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def children_of(pid: int) -> list[int]:
+    return [child for child in pids() if parent_of(child) == pid]
+
+
+def descendants_of(pid: int) -> list[int]:
+    """All processes below `pid`, nearest first."""
+    below: dict[int, list[int]] = {}
+    for each in pids():
+        below.setdefault(parent_of(each), []).append(each)
+    found, pending = [], [pid]
+    while pending:
+        children = below.get(pending.pop(0), [])
+        found += children
+        pending += children
+    return found
+
+
+def name_of(pid: int) -> str:
+    """The name a process shows; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def jails_below(pid: int) -> list[int]:
+    """The nsjail processes that a service started by `pid` runs."""
+    return [each for each in descendants_of(pid) if name_of(each) == "nsjail"]

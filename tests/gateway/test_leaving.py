@@ -1,0 +1,138 @@
+"""Clients that go away: what they alone waited for is cancelled, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from sandbox_service.gateway import waiting
+from tests.conftest import WaitUntil
+from tests.gateway.conftest import Gateway, ScriptedWorker, StartGateway
+
+
+async def leave(request: asyncio.Task[httpx.Response]) -> None:
+    """Close the connection in the middle of a request."""
+    request.cancel()
+    await asyncio.wait([request])
+
+
+@pytest.fixture
+def returns_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "RETURN_S", 0.3)
+
+
+async def status(http: httpx.AsyncClient, call_id: str) -> str:
+    answer = await http.get(f"/v1/calls/{call_id}")
+    return answer.json()["status"] if answer.status_code == 200 else "pending"
+
+
+async def test_a_call_that_only_its_client_knew_is_cancelled_at_once(
+    http: httpx.AsyncClient, worker: ScriptedWorker, wait_until: WaitUntil
+) -> None:
+    """Nobody could ever ask for it again."""
+    post = asyncio.create_task(http.post("/v1/calls", json={"code": "hold"}))
+    await wait_until(lambda: worker.runs)
+    [call_id] = worker.runs
+    await leave(post)
+
+    async def cancelled() -> bool:
+        return await status(http, call_id) == "cancelled"
+
+    await wait_until(cancelled, timeout_s=2)
+
+
+@pytest.mark.usefixtures("returns_soon")
+async def test_a_named_call_is_cancelled_when_nobody_returns(
+    http: httpx.AsyncClient, worker: ScriptedWorker, wait_until: WaitUntil
+) -> None:
+    """After the time in which a client that lost its connection would be back."""
+    post = asyncio.create_task(http.post("/v1/calls", json={"id": "x", "code": "hold"}))
+    await wait_until(lambda: worker.holds("x"))
+    await leave(post)
+    assert await status(http, "x") == "pending"
+
+    async def cancelled() -> bool:
+        return await status(http, "x") == "cancelled"
+
+    await wait_until(cancelled)
+
+
+@pytest.mark.usefixtures("returns_soon")
+async def test_a_client_that_returns_in_time_gets_its_result(
+    http: httpx.AsyncClient, worker: ScriptedWorker, wait_until: WaitUntil
+) -> None:
+    """A retry with the same id goes on waiting for the same execution; nothing is cancelled under it."""
+    post = asyncio.create_task(http.post("/v1/calls", json={"id": "x", "code": "hold"}))
+    await wait_until(lambda: worker.holds("x"))
+    await leave(post)
+    again = asyncio.create_task(http.post("/v1/calls", json={"id": "x", "code": "hold"}))
+    await asyncio.wait([again], timeout=0.8)
+    await worker.let_go("x")
+    assert (await again).json()["status"] == "ok"
+    assert worker.runs == ["x"]
+
+
+@pytest.mark.usefixtures("returns_soon")
+async def test_a_call_that_someone_else_waits_for_goes_on(
+    gateway: Gateway, worker: ScriptedWorker, wait_until: WaitUntil
+) -> None:
+    """One of two waiting clients leaves: the other gets the Result."""
+    http = gateway.client
+    first = asyncio.create_task(http.post("/v1/calls", json={"id": "x", "code": "hold"}))
+    await wait_until(lambda: worker.holds("x"))
+    second = asyncio.create_task(http.get("/v1/calls/x?wait_s=20"))
+    await asyncio.wait([second], timeout=0.2)
+    await leave(first)
+    await asyncio.wait([second], timeout=0.8)
+    await worker.let_go("x")
+    assert (await second).json()["status"] == "ok"
+
+
+@pytest.mark.usefixtures("returns_soon")
+async def test_a_ticket_outlives_its_client(
+    http: httpx.AsyncClient, worker: ScriptedWorker, wait_until: WaitUntil
+) -> None:
+    """?wait=0 means to come back later; leaving a long poll cancels nothing either."""
+    await http.post("/v1/calls?wait=0", json={"id": "x", "code": "hold"})
+    await wait_until(lambda: worker.holds("x"))
+    poll = asyncio.create_task(http.get("/v1/calls/x?wait_s=20"))
+    await asyncio.wait([poll], timeout=0.2)
+    await leave(poll)
+    await asyncio.sleep(0.6)  # longer than RETURN_S: there is no event to wait for when nothing happens
+    assert await status(http, "x") == "pending"
+    assert worker.holds("x")
+
+
+async def test_leaving_cancels_nothing_when_it_is_switched_off(
+    start_gateway: StartGateway, worker: ScriptedWorker, wait_until: WaitUntil
+) -> None:
+    """cancel_on_disconnect=False."""
+    gateway = await start_gateway(cancel_on_disconnect=False)
+    post = asyncio.create_task(gateway.client.post("/v1/calls", json={"code": "hold"}))
+    await wait_until(lambda: worker.runs)
+    await leave(post)
+    await wait_until(lambda: gateway.calls.in_flight == 0)
+    assert await status(gateway.client, worker.runs[0]) == "pending"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+async def test_a_batch_that_is_left_is_cancelled(
+    gateway: Gateway, worker: ScriptedWorker, wait_until: WaitUntil, accept: str
+) -> None:
+    """What was not done of it, in either form; nothing is left waiting in the gateway."""
+    http = gateway.client
+    calls = [{"code": "1"}, {"code": "hold"}, {"code": "hold"}]
+    post = asyncio.create_task(http.post("/v1/batches", json={"calls": calls}, headers={"Accept": accept}))
+    await wait_until(lambda: len(worker.runs) == 3)
+    batch_id = worker.runs[0].partition(".")[0]
+    await leave(post)
+
+    async def ended() -> bool:
+        return (await http.get(f"/v1/batches/{batch_id}")).status_code == 200
+
+    await wait_until(ended)
+    results = (await http.get(f"/v1/batches/{batch_id}")).json()["results"]
+    assert [result["status"] for result in results] == ["ok", "cancelled", "cancelled"]
+    assert gateway.calls.in_flight == 0

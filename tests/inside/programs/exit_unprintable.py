@@ -1,0 +1,4 @@
+class Code:
+    def __str__(self):
+        raise ValueError("no")
+raise SystemExit(Code())

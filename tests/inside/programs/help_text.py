@@ -1,0 +1,3 @@
+def f(x):
+    """What f does."""
+help(f)

@@ -1,0 +1,3 @@
+print("\d", "\.")
+x = 1
+print(x is 1)

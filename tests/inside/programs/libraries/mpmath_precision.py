@@ -1,0 +1,3 @@
+from mpmath import mp, mpf, zeta
+mp.dps = 40
+print(mp.pi, zeta(3), mpf(1) / 3)

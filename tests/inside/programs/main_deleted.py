@@ -1,0 +1,6 @@
+import sys
+del sys.modules["__main__"]
+try:
+    print(__name__)
+finally:
+    print("end")

@@ -1,0 +1,4 @@
+import atexit
+atexit.register(print, "atexit")
+print("end")
+globals().clear()

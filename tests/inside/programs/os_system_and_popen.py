@@ -1,0 +1,2 @@
+import os
+print(os.system("exit 5"), os.popen("echo popened").read())

@@ -1,0 +1,3 @@
+import helper
+from pack import inner
+print(helper.f(), helper.__file__)

@@ -1,0 +1,10 @@
+import socket
+a, b = socket.socketpair()
+a.sendall(b"ping")
+print(b.recv(10))
+s = socket.socket(socket.AF_UNIX)
+s.bind("sock")
+s.listen()
+c = socket.socket(socket.AF_UNIX)
+c.connect("sock")
+print(s.accept()[1])

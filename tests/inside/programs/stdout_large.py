@@ -1,0 +1,4 @@
+for i in range(40000):
+    print(i, end=" ")
+print()
+print("x" * 100000)

@@ -1,0 +1,2 @@
+exec("def f():\n    1/0\n", globals())
+f()

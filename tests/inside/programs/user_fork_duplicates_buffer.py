@@ -1,0 +1,4 @@
+import os
+print("buffered twice")
+if os.fork():
+    os.wait()

@@ -1,0 +1,61 @@
+"""What kind of server is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from sandbox_service.errors import SetupError
+from sandbox_service.queue import Queue, is_permanent_key
+
+SETTINGS: dict[str, Any] = {"result_ttl_s": 1, "max_queued": 1, "lease_s": 1}
+
+
+@pytest.fixture
+def evicting(redis_url: str) -> Iterator[None]:
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        yield
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.usefixtures("evicting")
+async def test_a_server_that_evicts_is_refused(redis_url: str) -> None:
+    """It would drop accepted calls silently; the message says what to set."""
+    with pytest.raises(SetupError, match="CONFIG SET maxmemory-policy noeviction"):
+        await Queue.connect(redis_url, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [({"redis_version": "6.2.14"}, "7.0 or later"), ({"redis_version": "7.2.4", "redis_mode": "cluster"}, "cluster")],
+)
+async def test_an_unfit_server_is_refused(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, info: dict[str, str], reason: str
+) -> None:
+    """Too old, or a cluster."""
+
+    async def pretend(*_: object) -> dict[str, str]:
+        return info
+
+    monkeypatch.setattr(redis.asyncio.Redis, "info", pretend)
+    with pytest.raises(SetupError, match=reason):
+        await Queue.connect(redis_url, **SETTINGS)
+
+
+async def test_a_url_that_is_none_is_refused() -> None:
+    """With a message that names the setting and not the password."""
+    with pytest.raises(SetupError, match="SANDBOX_REDIS_URL") as caught:
+        await Queue.connect("http://me:secret@example:1", **SETTINGS)
+    assert "secret" not in caught.value.message
+
+
+def test_the_permanent_list() -> None:
+    """Streams and sets of names; never anything that exists per call."""
+    assert is_permanent_key("p:work:default:batch")
+    assert is_permanent_key("p:lanes")
+    assert not any(is_permanent_key(f"p:{key}") for key in ("call:t:a", "gone:t:a", "batch:t:b", "wake:x", "worker:w"))

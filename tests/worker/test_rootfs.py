@@ -1,0 +1,234 @@
+"""Images: complete trees of their own, by name and by hash; nothing that was interrupted ever counts.
+
+Images are built for real, without the default packages (`bare`): that takes seconds and needs no network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox_service.config import Settings, deploy_dir
+from sandbox_service.errors import SetupError
+from sandbox_service.worker import rootfs
+from sandbox_service.worker.rootfs import Image, Step
+
+pytestmark = pytest.mark.slow
+
+
+def quiet(_step: Step, _detail: str) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    # Not pytest's tmp_path: nobody but root can enter it, which is what jails must be able to.
+    with tempfile.TemporaryDirectory(prefix="images-") as folder:
+        Path(folder).chmod(0o755)
+        yield Settings(state_dir=Path(folder))
+
+
+@pytest.fixture(scope="module")
+def image(settings: Settings) -> Image:
+    return rootfs.build(settings, quiet, name="tiny", bare=True)
+
+
+@pytest.fixture(scope="module")
+def wheel(settings: Settings) -> Path:
+    """A requirements file that asks for a wheel lying beside it."""
+    path = settings.state_dir / "thing-1.5-py3-none-any.whl"
+    files = {
+        "thing.py": "VALUE = 15\n",
+        "thing-1.5.dist-info/METADATA": "Metadata-Version: 2.1\nName: thing\nVersion: 1.5\n",
+        "thing-1.5.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = ""
+    for name, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += f"{name},sha256={digest},{len(text)}\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in {**files, "thing-1.5.dist-info/RECORD": record + "thing-1.5.dist-info/RECORD,,\n"}.items():
+            archive.writestr(name, text)
+    requirements = settings.state_dir / "thing.txt"
+    requirements.write_text(f"{path}\n")
+    return requirements
+
+
+def inside(image: Image, code: str) -> str:
+    """Run Python with the tree as its root, where nothing of this machine can be seen."""
+    ran = subprocess.run(
+        ["chroot", str(image.path), image.python, "-I", "-B", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def command(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "sandbox_service", "rootfs", "build", *arguments],
+        env={**os.environ, "SANDBOX_STATE_DIR": str(settings.state_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_the_interpreter_needs_nothing_of_the_host(image: Image) -> None:
+    """Extension modules find their libraries, a shell starts, names are resolved without a network."""
+    code = (
+        "import bz2, ctypes, curses, decimal, lzma, readline, sqlite3, socket, ssl, subprocess, zlib, pwd, sys\n"
+        "assert subprocess.check_output('seq 3 | tail -1', shell=True) == b'3\\n'\n"
+        "assert socket.gethostbyname('localhost') == '127.0.0.1'\n"
+        "assert pwd.getpwuid(1003).pw_name == 'sandbox'\n"
+        "print(sys.prefix, sys.executable)"
+    )
+    assert inside(image, code).split() == ["/usr", image.python]
+    assert image.missing == ()
+
+
+def test_everything_is_roots_readable_and_harmless(image: Image) -> None:
+    """# SECURITY: no setuid program, nothing that another user could write, nothing that a jail cannot read."""
+    for path in (image.path, *image.path.rglob("*")):
+        status = path.lstat()
+        assert (status.st_uid, status.st_gid) == (0, 0), path
+        if path.is_symlink():
+            continue
+        expected = {0o1777} if path == image.path / "tmp" else {0o755} if path.is_dir() else {0o644, 0o755}
+        assert status.st_mode & 0o7777 in expected, path
+
+
+def test_nothing_tells_where_it_was_built(image: Image, settings: Settings) -> None:
+    """Neither the builder's folder nor the home of the interpreter stands in a text or byte code file."""
+    homes = [str(settings.state_dir).encode()]
+    if sys.base_prefix != "/usr":
+        homes.append(sys.base_prefix.encode())
+    for path in (path for path in image.path.rglob("*.py*") if path.is_file()):
+        content = path.read_bytes()
+        assert not any(home in content for home in homes), path
+
+
+def test_building_again_does_nothing(image: Image, settings: Settings) -> None:
+    steps: list[Step] = []
+    again = rootfs.build(settings, lambda step, _: steps.append(step), name="tiny", bare=True)
+    assert again == image
+    assert steps == []
+
+
+def test_equal_inputs_give_an_equal_hash(image: Image, settings: Settings) -> None:
+    """The hash in a Result can be compared across machines and builds."""
+    steps: list[Step] = []
+    again = rootfs.build(settings, lambda step, _: steps.append(step), name="tiny", bare=True, force=True)
+    assert again.hash == image.hash
+    assert list(dict.fromkeys(steps)) == list(Step)
+
+
+def test_packages_are_in_the_interpreters_own_site_packages(image: Image, settings: Settings, wheel: Path) -> None:
+    """`python -I` ignores PYTHONPATH and must see them; files that both images have are on disk once."""
+    other = rootfs.build(settings, quiet, name="thing", requirements=wheel, bare=True)
+    assert other.packages == ("thing==1.5",)
+    assert inside(other, "import thing; print(thing.VALUE, thing.__cached__)").split()[0] == "15"
+    assert other.hash != image.hash
+    assert {found.name for found in rootfs.list_images(settings)} >= {"tiny", "thing"}
+    shared = [tree.path.joinpath("usr/bin", Path(image.python).name).stat() for tree in (image, other)]
+    assert shared[0].st_ino == shared[1].st_ino
+
+
+def test_what_pip_says_is_told(settings: Settings) -> None:
+    """A package that cannot be installed is the user's to correct: pip's own words, and no image."""
+    wrong = settings.state_dir / "wrong.txt"
+    wrong.write_text(f"{settings.state_dir}/none-1-py3-none-any.whl\n")
+    with pytest.raises(SetupError, match="none-1"):
+        rootfs.build(settings, quiet, name="wrong", requirements=wrong, bare=True)
+    with pytest.raises(SetupError, match="rootfs build --name wrong"):
+        rootfs.load("wrong", settings)
+
+
+def test_an_interrupted_build_leaves_nothing_that_counts(settings: Settings, image: Image) -> None:
+    """SIGKILL in the middle of a build; the next one removes what it left."""
+    images = settings.state_dir / "images"
+    before = {path.name for path in images.iterdir()}
+    with command(settings, "--name", "cut", "--bare") as build:
+        assert build.stdout is not None
+        while "libraries" not in build.stdout.readline():
+            assert build.poll() is None
+        os.killpg(build.pid, signal.SIGKILL)
+    left = {path.name for path in images.iterdir()} - before
+    assert left
+    assert all(name.startswith(".building-") for name in left)
+    with pytest.raises(SetupError):
+        rootfs.load("cut", settings)
+    rootfs.prune(settings, [])
+    assert {path.name for path in images.iterdir()} == before
+    assert rootfs.verify(image) == []
+
+
+def test_builds_at_the_same_time_wait_for_each_other(settings: Settings) -> None:
+    """Two starts at once build one image, and both have it."""
+    builds = [command(settings, "--name", "twice", "--bare", "--force") for _ in range(2)]
+    told = [build.communicate(timeout=50)[0] for build in builds]
+    assert [build.returncode for build in builds] == [0, 0], told
+    assert rootfs.verify(rootfs.load("twice", settings)) == []
+
+
+def test_a_change_is_found(settings: Settings, image: Image) -> None:
+    """A changed byte, a changed mode and an added file are each named."""
+    copy = settings.state_dir / "copy"
+    shutil.copytree(image.path, copy / "rootfs", symlinks=True)
+    shutil.copy(image.path.with_name("manifest"), copy)
+    changed = Image(**{**vars(image), "path": copy / "rootfs"})
+    assert rootfs.verify(changed) == []
+    copy.joinpath("rootfs/etc/hosts").write_text("6.6.6.6 localhost\n")
+    copy.joinpath("rootfs/usr/bin/cat").chmod(0o4755)
+    copy.joinpath("rootfs/usr/bin/extra").touch()
+    assert rootfs.verify(changed) == ["etc/hosts", "usr/bin/cat", "usr/bin/extra"]
+
+
+def test_prune_keeps_what_is_named_or_in_use(settings: Settings, image: Image, wheel: Path) -> None:
+    """A jail that runs in an image holds it, also after its name is gone."""
+    other = rootfs.build(settings, quiet, name="going", requirements=wheel, bare=True)
+    if "thing" in {found.name for found in rootfs.list_images(settings)}:
+        rootfs.prune(settings, ["thing"])
+    mount = f"mount --bind {other.path} /mnt && echo mounted && exec sleep 60"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", mount], stdout=subprocess.PIPE, text=True) as user:
+        assert user.stdout is not None
+        assert user.stdout.readline() == "mounted\n"
+        assert rootfs.prune(settings, ["going"]) == []
+        user.kill()
+    assert rootfs.prune(settings, []) == [other.hash]
+    assert not other.path.exists()
+    assert rootfs.load("tiny", settings) == image
+
+
+def test_a_folder_that_jails_cannot_enter_is_refused(settings: Settings) -> None:
+    """A jail is another user: a state folder below a private home would fail at the first call."""
+    private = settings.state_dir / "private"
+    private.mkdir(mode=0o700)
+    with pytest.raises(SetupError, match=re.escape(f"chmod o+x {private}")):
+        rootfs.build(Settings(state_dir=private / "state"), quiet, name="tiny", bare=True)
+
+
+def test_the_default_image_is_always_the_default(settings: Settings, wheel: Path) -> None:
+    """`serve` keeps it up to date, so packages of one's own need a name of their own."""
+    with pytest.raises(SetupError, match="--name"):
+        rootfs.build(settings, quiet, requirements=wheel)
+
+
+def test_the_default_packages_are_pinned() -> None:
+    """Every name asked for is there, and every line names one version."""
+    folder = deploy_dir() / "rootfs"
+    pinned = [line for line in folder.joinpath("default.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.match(r"^[a-z0-9-]+==[\w.]+( ; .*)?$", line) for line in pinned)
+    asked = folder.joinpath("default.in").read_text().split()
+    assert set(asked) <= {line.partition("==")[0] for line in pinned}
