@@ -38,6 +38,14 @@ def redis_url(redis_server: EmbeddedServer) -> str:
 
 
 @pytest.fixture(autouse=True)
+def the_working_directory_stays() -> Iterator[None]:
+    """A test that leaves another one behind would fail a later test, in some orders only."""
+    before = Path.cwd()
+    yield
+    assert Path.cwd() == before
+
+
+@pytest.fixture(autouse=True)
 def every_key_expires(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test that used the server: every key has a time to live or is on the permanent list."""
     yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -58,12 +59,8 @@ def test_what_a_program_left_can_not_lead_out_of_its_folder(tmp_path: Path, path
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "fifo")
     (folder / "device").symlink_to("/dev/zero")
-    with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(folder)  # its name would be too long for a socket's address
-        try:
-            listener.bind("socket")
-        finally:
-            os.chdir("/")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(folder):
+        listener.bind("socket")  # the folder's whole name would be too long for a socket's address
     assert fetched(folder, path, "inner/file") == {
         path: Fetched(Outcome.IRREGULAR),
         "inner/file": Fetched(Outcome.WHOLE, b"fine"),
