@@ -72,6 +72,8 @@ class Executor:
         image = job.image or self._default_image
         profile = self._pool.choose_profile(job.code, image)
         metrics.PROFILE_CALLS.labels(profile.name).inc()
+        # The one trace of an attempt that survives the worker's kill: the ledger counts these (loadtest/ledger.py).
+        _log.debug("execution started", call=job.id, attempt=attempt)
         evidence: Evidence | None = None
         fetched = b""
         try:

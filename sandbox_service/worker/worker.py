@@ -149,6 +149,8 @@ class Worker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         async with asyncio.timeout(_PARTING_S):
             if left:
+                for execution in left:
+                    _log.debug("execution given back", call=execution.id, attempt=execution.attempt)
                 await self._queue.release(self._name, left)
             await self._done.join()
 

@@ -1,0 +1,403 @@
+"""The faults, as data: what is done to the service, and what may come of it. `driver.py` runs them under load.
+
+Numbers as in the acceptance list (L01-L19). A strike is one harm: it returns how many calls it hit, and raises NotHit
+if the part was idle, for then nothing was shown. All further traffic is the ledger's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import httpx
+
+from loadtest import ledger as book
+from loadtest.ledger import Ledger
+from sandbox_service.client import AsyncSandboxClient, Retries, Status
+from sandbox_service.errors import SandboxError
+from tests.chaos.proxy import State
+from tests.chaos.rig import LEASE_S, NotHit, Part, Rig, until
+from tests.e2e.processes import jails_below, name_of
+
+BACK_S = 60.0
+
+
+@dataclass
+class Scene:
+    """What a strike has at hand. `excused`: statuses that it caused itself, by design."""
+
+    rig: Rig
+    ledger: Ledger
+    excused: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+
+    def waiting(self) -> int:
+        if not self.ledger.in_flight:
+            raise NotHit("no client was waiting")
+        return self.ledger.in_flight
+
+
+Strike = Callable[[Scene], Awaitable[int]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    what: str
+    strike: Strike
+    strikes: int = 3
+    in_ci: bool = False
+    reruns: bool = False
+    """Executions are lost, so that calls run a second time: at most as many as were hit. Otherwise none may."""
+    loses_data: bool = False
+    """Redis itself forgets: calls are handed in and run again, and told of with 404 or an error, never by silence."""
+
+
+# Killed
+
+
+async def kill_worker(scene: Scene) -> int:
+    worker = random.choice(scene.rig.workers)
+    hit = await scene.rig.freeze_busy(worker)
+    worker.signal(signal.SIGKILL)
+    return hit
+
+
+async def kill_jail(scene: Scene) -> int:
+    """The zygote, or the whole container from outside, while programs run in it."""
+    worker = random.choice(scene.rig.workers)
+    hit = await scene.rig.freeze_busy(worker)  # so that no program ends meanwhile unseen: the worker reads nothing
+    try:
+        programs = scene.rig.programs(worker)
+        victims = random.choice([scene.rig.zygotes(worker), jails_below(worker.pid)])
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        worker.signal(signal.SIGCONT)
+    if not (programs and victims):
+        raise NotHit(f"{worker.name} had {len(programs)} programs in {len(victims)} jails")
+    return hit
+
+
+async def kill_init(scene: Scene) -> int:
+    """The init of the slot that a program runs in: its kernel kills the program, and that is our fault."""
+    pid = await _a_program(scene)
+    inits = [each for each in _siblings(pid) if is_init_of(each, pid)]
+    if not inits:
+        raise NotHit("the program ended before its slot was found")
+    os.kill(inits[0], signal.SIGKILL)
+    return 1
+
+
+async def kill_program(scene: Scene) -> int:
+    """The program itself, from outside: `signaled`, never `ok`; or run again if it had not begun."""
+    os.kill(await _a_program(scene), signal.SIGKILL)
+    scene.excused["signaled"] += 1
+    return 1
+
+
+async def kill_gateway(scene: Scene) -> int:
+    hit = scene.waiting()
+    random.choice(scene.rig.gateways).signal(signal.SIGKILL)
+    return hit
+
+
+async def kill_redis(scene: Scene) -> int:
+    with scene.rig.redis() as client:
+        client.config_set("appendfsync", random.choice(["always", "everysec"]))
+    hit = scene.rig.kill_redis()
+    await asyncio.sleep(random.uniform(0.2, 1.0))
+    scene.rig.server.start()
+    return hit
+
+
+async def empty_redis(scene: Scene) -> int:
+    hit = scene.rig.kill_redis()
+    shutil.rmtree(scene.rig.server.data_dir / "appendonlydir")
+    scene.rig.server.start()
+    return hit
+
+
+# Cut off
+
+
+async def partition_worker(scene: Scene) -> int:
+    """The worker runs on without Redis for longer than its lease, and then hands in what nobody waits for."""
+    worker = random.choice(scene.rig.workers)
+    hit = await scene.rig.freeze_busy(worker)
+    worker.proxy.set(State.SILENT)
+    worker.signal(signal.SIGCONT)
+    await asyncio.sleep(2.5 * LEASE_S)
+    worker.proxy.set(State.OPEN)
+    return hit
+
+
+async def cut_worker(scene: Scene) -> int:
+    worker = random.choice(scene.rig.workers)
+    hit = await scene.rig.freeze_busy(worker)
+    worker.proxy.set(State.CUT)
+    worker.signal(signal.SIGCONT)
+    await asyncio.sleep(2.5 * LEASE_S)
+    worker.proxy.set(State.OPEN)
+    return hit
+
+
+async def partition_gateway(scene: Scene) -> int:
+    hit = scene.waiting()
+    gateway = random.choice(scene.rig.gateways)
+    gateway.proxy.set(random.choice([State.SILENT, State.CUT]))
+    await asyncio.sleep(3.0)
+    gateway.proxy.set(State.OPEN)
+    return hit
+
+
+async def freeze_worker(scene: Scene) -> int:
+    """Not killed, only stopped, for longer than its lease: it wakes up and believes that its calls are its own."""
+    worker = random.choice(scene.rig.workers)
+    hit = await scene.rig.freeze_busy(worker)
+    await asyncio.sleep(2.5 * LEASE_S)
+    worker.signal(signal.SIGCONT)
+    return hit
+
+
+async def freeze_redis(scene: Scene) -> int:
+    hit = scene.waiting()
+    os.kill(scene.rig.server.pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(LEASE_S + 1.0)
+    finally:
+        os.kill(scene.rig.server.pid, signal.SIGCONT)
+    return hit
+
+
+async def slow_redis(scene: Scene) -> int:
+    hit = scene.waiting()
+    for part in scene.rig.parts:
+        part.proxy.delay_s = (0.1, 0.5)
+    await asyncio.sleep(5.0)
+    for part in scene.rig.parts:
+        part.proxy.delay_s = (0.0, 0.0)
+    return hit
+
+
+async def drop_connections(scene: Scene) -> int:
+    hit = scene.waiting()
+    with scene.rig.redis() as client:
+        for kind in ("normal", "pubsub"):
+            client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    return hit
+
+
+async def full_redis(scene: Scene) -> int:
+    """Memory at its limit: nothing new is taken, what is there ends."""
+    hit = scene.waiting()
+    with scene.rig.redis() as client:
+        before = client.config_get("maxmemory")["maxmemory"]
+        client.config_set("maxmemory", "1mb")
+        await asyncio.sleep(3.0)
+        client.config_set("maxmemory", before)
+    return hit
+
+
+async def readonly_redis(scene: Scene) -> int:
+    """A failover's moment: the server takes no writes."""
+    hit = scene.waiting()
+    with scene.rig.redis() as client:
+        client.execute_command("CONFIG", "SET", "min-replicas-to-write", "1")  # NOREPLICAS to each write
+        await asyncio.sleep(3.0)
+        client.execute_command("CONFIG", "SET", "min-replicas-to-write", "0")
+    return hit
+
+
+# Clients
+
+
+async def leave(scene: Scene) -> int:
+    """Clients that go away at a random moment, among others that wait: nobody gets what was theirs."""
+    before = scene.ledger.in_flight
+    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=64)) as http:
+        tasks = [asyncio.create_task(_post(http, scene, number)) for number in range(300)]
+        for task in random.sample(tasks, 100):
+            asyncio.get_running_loop().call_later(random.uniform(0, 2), task.cancel)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    left = sum(isinstance(answer, asyncio.CancelledError) for answer in answers)
+    if not left:
+        raise NotHit("every client was answered before it could leave")
+    scene.remarks.append(f"{left} clients left of 300, beside {before} others")
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, (asyncio.CancelledError, httpx.HTTPError)):
+            raise answer
+    return left
+
+
+async def _post(http: httpx.AsyncClient, scene: Scene, number: int) -> None:
+    call_id = f"leave-{random.getrandbits(64):x}-{number}"
+    call = book.make_call(call_id, pause_s=random.uniform(0, 0.5))
+    url = random.choice(scene.rig.urls)
+    # Without an id, so that leaving cancels at once: the expected value tells whose answer it is.
+    answer = await http.post(
+        f"{url}/v1/calls", json=call.model_dump(exclude={"id"}, exclude_defaults=True), timeout=BACK_S
+    )
+    if answer.status_code == httpx.codes.OK:
+        printed = answer.json()["stdout"].split()[:1]
+        assert printed == [book.expected(call_id)], f"{call_id} got a foreign answer: {printed}"
+
+
+async def storm(scene: Scene) -> int:
+    """100 requests at once with one id: one execution, equal answers; another body is refused."""
+    hit = scene.waiting()
+    call = scene.ledger.open()
+    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=100)) as http:
+        body = call.model_dump(exclude_defaults=True)
+        posts = [http.post(f"{scene.rig.urls[n % 2]}/v1/calls", json=body, timeout=BACK_S) for n in range(100)]
+        answers = await asyncio.gather(*posts)
+        assert len({answer.content for answer in answers}) == 1, "one id, and different answers"
+        other = await http.post(f"{scene.rig.urls[0]}/v1/calls", json=body | {"stdin": "other"}, timeout=BACK_S)
+        assert other.status_code == httpx.codes.CONFLICT, other.text
+    async with AsyncSandboxClient(scene.rig.urls[1]) as sdk:
+        result = await sdk.get(str(call.id))
+    assert result is not None
+    scene.ledger.close(str(call.id), result)
+    return hit
+
+
+async def expire(scene: Scene) -> int:
+    """Calls whose deadline passes while they are queued: `expired`, and none of them was ever started."""
+    hit = scene.waiting()
+    ids = [f"expire-{random.getrandbits(64):x}-{n}" for n in range(60)]
+    async with AsyncSandboxClient(scene.rig.urls[0]) as sdk:
+        calls = [book.make_call(each, 0.3).model_copy(update={"timeout_s": 0.6}) for each in ids]
+        results = await sdk.run_batch(calls)
+    expired = {result.id for result in results if result.status is Status.EXPIRED}
+    if not expired:
+        raise NotHit("no call had to wait for longer than its deadline")
+    started = book.executions(scene.rig.worker_logs())
+    assert not expired & set(started), "an expired call was started"
+    scene.remarks.append(f"{len(expired)} of {len(ids)} expired, none of them started")
+    return hit
+
+
+async def poison(scene: Scene) -> int:
+    """A call that kills its worker each time: two attempts, then `infra_error` and a dead letter; the others go on."""
+    call_id = f"poison-{random.getrandbits(64):x}"
+    async with AsyncSandboxClient(scene.rig.urls[0], retries=Retries(failures=1000)) as sdk:
+        waiting = asyncio.create_task(sdk.run(book.make_call(call_id, pause_s=8.0)))
+        for attempt in (1, 2):
+            await until(lambda n=attempt: book.executions(scene.rig.worker_logs())[call_id] >= n, BACK_S, "it runs")
+            await asyncio.sleep(0.2)
+            _worker_of(scene, call_id, attempt).signal(signal.SIGKILL)
+        result = await waiting
+    assert (result.status, result.attempts) == (Status.INFRA_ERROR, 2), result
+    with scene.rig.redis() as client:
+        assert call_id in [fields["id"] for _, fields in client.xrange("sandbox:dead")], "no dead letter"
+    return 2 + scene.waiting()
+
+
+def _worker_of(scene: Scene, call_id: str, attempt: int) -> Part:
+    for worker in scene.rig.workers:
+        if any(call_id in line and f'"attempt": {attempt}' in line for line in worker.log_lines()):
+            return worker
+    raise NotHit(f"nobody started {call_id}")
+
+
+# Asked to stop
+
+
+async def roll(scene: Scene) -> int:
+    """SIGTERM to one part after the other, under load: each drains, ends with 0, and its successor takes over."""
+    hit = 0
+    for part in scene.rig.parts:
+        if part in scene.rig.workers:
+            await until(lambda p=part: p.is_up and scene.rig.running(p), BACK_S, f"{part.name} is busy")
+        hit += scene.waiting()
+        ended = len(part.exit_codes)
+        part.signal(signal.SIGTERM)
+        await until(lambda p=part, n=ended: len(p.exit_codes) > n, BACK_S, f"{part.name} ends")
+        assert part.exit_codes[-1] == 0, f"{part.name} ended with {part.exit_codes[-1]}"
+        await until(lambda p=part: p.is_up, BACK_S, f"{part.name} is back")
+        await scene.rig.until_ready()
+    return hit
+
+
+async def stop_redis(scene: Scene) -> int:
+    """SIGTERM to Redis and a new start, as for an update."""
+    hit = scene.waiting()
+    scene.rig.server.stop()
+    await asyncio.sleep(1.0)
+    scene.rig.server.start()
+    return hit
+
+
+async def terminate_twice(scene: Scene) -> int:
+    """SIGTERM again while the worker is draining, at a random moment of forking or storing."""
+    worker = random.choice(scene.rig.workers)
+    await until(lambda: worker.is_up and scene.rig.running(worker), BACK_S, f"{worker.name} is busy")
+    hit, ended = scene.rig.running(worker), len(worker.exit_codes)
+    for _ in range(2):
+        with suppress(ProcessLookupError, AssertionError):
+            worker.signal(signal.SIGTERM)
+        await asyncio.sleep(random.uniform(0, 0.1))
+    await until(lambda: len(worker.exit_codes) > ended, BACK_S, f"{worker.name} ends")
+    assert worker.exit_codes[-1] == 0, f"{worker.name} ended with {worker.exit_codes[-1]}"
+    return max(hit, 1)
+
+
+# parts of the above
+
+
+async def _a_program(scene: Scene) -> int:
+    for _ in range(2000):
+        for worker in random.sample(scene.rig.workers, 2):
+            if worker.is_up and (programs := scene.rig.programs(worker)):
+                return random.choice(programs)
+        await asyncio.sleep(0.005)
+    raise NotHit("no program was running")
+
+
+def _siblings(pid: int) -> list[int]:
+    from tests.e2e.processes import children_of, parent_of
+
+    return children_of(parent_of(pid))
+
+
+def is_init_of(candidate: int, pid: int) -> bool:
+    """Whether `candidate` is the init of the pid namespace that `pid` is in."""
+    from tests.chaos.rig import is_init
+
+    with suppress(OSError):
+        return is_init(candidate) and os.readlink(f"/proc/{candidate}/ns/pid") == os.readlink(f"/proc/{pid}/ns/pid")
+    return False
+
+
+FAULTS = (
+    Fault("L01", "kill -9 a worker", kill_worker, strikes=6, in_ci=True, reruns=True),
+    Fault("L02", "kill -9 a zygote or its jail", kill_jail, strikes=6, in_ci=True, reruns=True),
+    Fault("L03a", "kill -9 a slot's init", kill_init, strikes=6, in_ci=True, reruns=True),
+    Fault("L03b", "kill -9 a program from outside", kill_program, strikes=6, in_ci=True, reruns=True),
+    Fault("L04", "kill -9 a gateway", kill_gateway, strikes=6, in_ci=True),
+    Fault("L05", "kill -9 Redis, AOF everysec or always", kill_redis, strikes=5, in_ci=True),
+    Fault("L06", "Redis restarted empty", empty_redis, strikes=2, loses_data=True),
+    Fault("L08a", "worker-Redis partition, longer than the lease", partition_worker, strikes=3, reruns=True),
+    Fault("L08b", "worker-Redis line cut, longer than the lease", cut_worker, strikes=3, reruns=True),
+    Fault("L08c", "gateway-Redis partition or cut", partition_gateway, strikes=4),
+    Fault("L08d", "SIGSTOP of a worker beyond its lease", freeze_worker, strikes=3, reruns=True),
+    Fault("L09a", "Redis 100 to 500 ms slow", slow_redis, strikes=2),
+    Fault("L09b", "CLIENT KILL of all connections", drop_connections, strikes=10, in_ci=True),
+    Fault("L09c", "Redis out of memory", full_redis, strikes=3),
+    Fault("L09d", "Redis takes no writes", readonly_redis, strikes=3),
+    Fault("L09e", "SIGSTOP of Redis beyond the lease", freeze_redis, strikes=3),
+    Fault("L11", "a third of 300 clients leaves", leave, strikes=3, in_ci=True),
+    Fault("L12", "a call that kills its workers", poison, strikes=2, reruns=True),
+    Fault("L13", "100 times the same call at once", storm, strikes=3, in_ci=True),
+    Fault("L15", "deadlines that pass in the queue", expire, strikes=3),
+    Fault("L16a", "SIGTERM to every part in turn", roll, strikes=2),
+    Fault("L16b", "SIGTERM to Redis and a new start", stop_redis, strikes=3),
+    Fault("L17", "SIGTERM to a worker, twice", terminate_twice, strikes=4, in_ci=True),
+)
