@@ -4,6 +4,8 @@
 # make check     formatting, lint, types, import rules
 # make humaneval the 164 HumanEval programs through a service of its own
 # make image-test  build the container image, run docker-compose.yml with podman and runc, push HumanEval through it
+# make chaos     every fault of the acceptance list under load, with a client that knows each answer; about 10 minutes
+# make soak      100,000 calls, a fifth of them hostile: nothing may grow, nothing may get slower
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
 # make lock      renew the pinned versions of everything (commit the result)
 # make clean     remove the environment and caches; images stay (`sandbox-service rootfs prune` removes those)
@@ -14,7 +16,7 @@ BIN := .venv/bin
 READY := .venv/.ready-server
 DEV := .venv/.ready-dev
 
-.PHONY: quick up test check humaneval lock clean help root image image-test uml-test
+.PHONY: quick up test check humaneval chaos soak lock clean help root image image-test uml-test
 quick: check image
 	$(BIN)/pytest -q -m "not slow"
 
@@ -34,6 +36,12 @@ check: $(DEV)
 
 humaneval: $(DEV) image
 	$(BIN)/python -m loadtest.humaneval
+
+chaos: $(DEV) image
+	$(BIN)/python -m tests.chaos.driver
+
+soak: $(DEV) image
+	$(BIN)/python -m loadtest.soak
 
 image: $(READY) root
 	@$(BIN)/sandbox-service rootfs build

@@ -110,9 +110,7 @@ class Ledger:
     async def send(self, clients: int) -> None:
         """Keep so many clients busy until `stop`; return when the last of their calls is answered."""
         async with AsyncExitStack() as stack:
-            sdks = [
-                await stack.enter_async_context(AsyncSandboxClient(url, retries=_PATIENT)) for url in self._urls
-            ]
+            sdks = [await stack.enter_async_context(AsyncSandboxClient(url, retries=_PATIENT)) for url in self._urls]
             ways = (self._single, self._single, self._ticket, self._batch)
             async with asyncio.TaskGroup() as group:
                 for number in range(clients):

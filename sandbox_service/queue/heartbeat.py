@@ -24,6 +24,7 @@ class Heartbeat(threading.Thread):
         self._lease_s = lease_s
         self._wake = threading.Event()
         self._stopped = False
+        self._failed_at: float | None = None
         patience_s = lease_s / 3
         self._client = redis.Redis.from_url(
             url, socket_timeout=patience_s, socket_connect_timeout=patience_s, retry=None
@@ -35,6 +36,10 @@ class Heartbeat(threading.Thread):
         pipeline.set(self._lease, self._images, px=round(self._lease_s * 1000))
         pipeline.sadd(self._workers, self.worker)
         pipeline.execute()
+
+    def failed_within(self, seconds: float) -> bool:
+        """Whether a beat did not reach the server in this time: then those of other workers may not have, either."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at < seconds
 
     def beat_soon(self) -> None:
         self._wake.set()
@@ -48,6 +53,7 @@ class Heartbeat(threading.Thread):
             try:
                 self.beat()
             except RedisError as error:
+                self._failed_at = time.monotonic()
                 _log.warning("the heartbeat of %s did not reach the server: %s", self.worker, error)
                 time.sleep(random.uniform(0.1, 0.2) * self._lease_s)  # noqa: S311 (spreads reconnects)
                 self._wake.set()

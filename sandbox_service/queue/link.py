@@ -108,7 +108,11 @@ class Link:
         return await self.attempt(lambda: self.client.execute_command(*words))  # type: ignore[no-untyped-call]
 
     async def attempt(self, command: Callable[[], Awaitable[_T]], patience_s: float = PATIENCE_S) -> _T:
-        """Run a command that may be repeated, trying again on a lost connection for up to `patience_s`."""
+        """Run a command that may be repeated, trying again on a lost connection for up to `patience_s`.
+
+        With more patience than a request has, a server that answers and refuses (no memory, no writes) is waited for
+        as well: a result is worth that.
+        """
         return await asyncio.shield(self.spawn(self._persist(command, patience_s)))
 
     async def _persist(self, command: Callable[[], Awaitable[_T]], patience_s: float) -> _T:
@@ -117,9 +121,12 @@ class Link:
             try:
                 return await command()
             except RedisError as error:
-                pause_s = jittered(0.2)
-                if not isinstance(error, (LostConnection, NoAnswer)) or time.monotonic() + pause_s > give_up:
-                    raise self.fault(error) from error
+                pause_s, fault = jittered(0.2), self.fault(error)
+                may_pass = isinstance(error, (LostConnection, NoAnswer)) or (
+                    patience_s > PATIENCE_S and isinstance(fault, Unavailable)
+                )
+                if not may_pass or time.monotonic() + pause_s > give_up:
+                    raise fault from error
                 await asyncio.sleep(pause_s)
 
     async def listen(self, channel: str, *, tick_s: float | None = None) -> AsyncIterator[bytes | None]:

@@ -238,6 +238,8 @@ class Queue:
         server = await self._link.command("INFO", "server")
         if server["uptime_in_seconds"] < 2 * self._lease_s:
             return 0  # leases ran out while the server was down: let their owners renew them
+        if self._heartbeat is not None and self._heartbeat.failed_within(self._lease_s):
+            return 0  # they did while it took no writes, or did not answer: the same
         me = self._heartbeat.worker if self._heartbeat is not None else ""
         taken = 0
         for lane in await self._lanes():

@@ -101,6 +101,8 @@ def _bounds(fault: Fault, tally: Tally, hit: int) -> list[str]:
     """What the fault may cost: executions, and never more than it hit."""
     most = hit if fault.reruns else 0
     cost = tally.second_attempts
+    if fault.exact and cost + tally.statuses["signaled"] != hit:
+        return [f"{hit} programs were killed, {cost} calls ran again, {tally.statuses['signaled']} were told of it"]
     if fault.loses_data or cost <= most:
         return []
     return [f"{cost} calls ran twice; the fault hit {most} at most"]

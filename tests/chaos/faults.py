@@ -21,10 +21,9 @@ import httpx
 from loadtest import ledger as book
 from loadtest.ledger import Ledger
 from sandbox_service.client import AsyncSandboxClient, Retries, Status
-from sandbox_service.errors import SandboxError
 from tests.chaos.proxy import State
-from tests.chaos.rig import LEASE_S, NotHit, Part, Rig, until
-from tests.e2e.processes import jails_below, name_of
+from tests.chaos.rig import LEASE_S, NotHit, Part, Rig, is_init, state_of, until
+from tests.e2e.processes import children_of, jails_below, name_of, parent_of
 
 BACK_S = 60.0
 
@@ -56,6 +55,8 @@ class Fault:
     in_ci: bool = False
     reruns: bool = False
     """Executions are lost, so that calls run a second time: at most as many as were hit. Otherwise none may."""
+    exact: bool = False
+    """Every strike ends one program: as many calls are run again or told as `signaled`, none is `ok` all the same."""
     loses_data: bool = False
     """Redis itself forgets: calls are handed in and run again, and told of with 404 or an error, never by silence."""
 
@@ -88,17 +89,14 @@ async def kill_jail(scene: Scene) -> int:
 
 async def kill_init(scene: Scene) -> int:
     """The init of the slot that a program runs in: its kernel kills the program, and that is our fault."""
-    pid = await _a_program(scene)
-    inits = [each for each in _siblings(pid) if is_init_of(each, pid)]
-    if not inits:
-        raise NotHit("the program ended before its slot was found")
-    os.kill(inits[0], signal.SIGKILL)
+    pid = await _a_frozen_program(scene)
+    os.kill(_init_of(pid), signal.SIGKILL)
     return 1
 
 
 async def kill_program(scene: Scene) -> int:
-    """The program itself, from outside: `signaled`, never `ok`; or run again if it had not begun."""
-    os.kill(await _a_program(scene), signal.SIGKILL)
+    """The program itself, from outside: `signaled`, never `ok`."""
+    os.kill(await _a_frozen_program(scene), signal.SIGKILL)
     scene.excused["signaled"] += 1
     return 1
 
@@ -352,35 +350,34 @@ async def terminate_twice(scene: Scene) -> int:
 # parts of the above
 
 
-async def _a_program(scene: Scene) -> int:
+async def _a_frozen_program(scene: Scene) -> int:
+    """Stop a program in its course, so that it cannot end before it is struck."""
     for _ in range(2000):
         for worker in random.sample(scene.rig.workers, 2):
-            if worker.is_up and (programs := scene.rig.programs(worker)):
-                return random.choice(programs)
+            for pid in scene.rig.programs(worker) if worker.is_up else ():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    if state_of(pid) == "T" and name_of(pid).startswith("python"):
+                        return pid
+                    os.kill(pid, signal.SIGCONT)
         await asyncio.sleep(0.005)
     raise NotHit("no program was running")
 
 
-def _siblings(pid: int) -> list[int]:
-    from tests.e2e.processes import children_of, parent_of
-
-    return children_of(parent_of(pid))
-
-
-def is_init_of(candidate: int, pid: int) -> bool:
-    """Whether `candidate` is the init of the pid namespace that `pid` is in."""
-    from tests.chaos.rig import is_init
-
-    with suppress(OSError):
-        return is_init(candidate) and os.readlink(f"/proc/{candidate}/ns/pid") == os.readlink(f"/proc/{pid}/ns/pid")
-    return False
+def _init_of(pid: int) -> int:
+    """The init of the pid namespace that `pid` is in."""
+    for each in children_of(parent_of(pid)):
+        with suppress(OSError):
+            if is_init(each) and os.readlink(f"/proc/{each}/ns/pid") == os.readlink(f"/proc/{pid}/ns/pid"):
+                return each
+    raise NotHit(f"program {pid} has no init")
 
 
 FAULTS = (
     Fault("L01", "kill -9 a worker", kill_worker, strikes=6, in_ci=True, reruns=True),
     Fault("L02", "kill -9 a zygote or its jail", kill_jail, strikes=6, in_ci=True, reruns=True),
-    Fault("L03a", "kill -9 a slot's init", kill_init, strikes=6, in_ci=True, reruns=True),
-    Fault("L03b", "kill -9 a program from outside", kill_program, strikes=6, in_ci=True, reruns=True),
+    Fault("L03a", "kill -9 a slot's init", kill_init, strikes=6, in_ci=True, reruns=True, exact=True),
+    Fault("L03b", "kill -9 a program from outside", kill_program, strikes=6, in_ci=True, reruns=True, exact=True),
     Fault("L04", "kill -9 a gateway", kill_gateway, strikes=6, in_ci=True),
     Fault("L05", "kill -9 Redis, AOF everysec or always", kill_redis, strikes=5, in_ci=True),
     Fault("L06", "Redis restarted empty", empty_redis, strikes=2, loses_data=True),
@@ -393,7 +390,7 @@ FAULTS = (
     Fault("L09c", "Redis out of memory", full_redis, strikes=3),
     Fault("L09d", "Redis takes no writes", readonly_redis, strikes=3),
     Fault("L09e", "SIGSTOP of Redis beyond the lease", freeze_redis, strikes=3),
-    Fault("L11", "a third of 300 clients leaves", leave, strikes=3, in_ci=True),
+    Fault("L11", "a third of 300 clients leaves", leave, strikes=3),
     Fault("L12", "a call that kills its workers", poison, strikes=2, reruns=True),
     Fault("L13", "100 times the same call at once", storm, strikes=3, in_ci=True),
     Fault("L15", "deadlines that pass in the queue", expire, strikes=3),

@@ -238,6 +238,14 @@ def is_init(pid: int) -> bool:
     return bool(numbers) and numbers[-1] == "1"
 
 
+def state_of(pid: int) -> str:
+    """The state letter of a process (proc(5)); empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+    except OSError:
+        return ""
+
+
 async def until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
     """Wait until a plain or async condition holds; AssertionError names it when time is up."""
     give_up = time.monotonic() + timeout_s

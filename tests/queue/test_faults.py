@@ -226,3 +226,32 @@ async def test_a_fault_of_ours_is_not_called_unavailable(queue: Queue, redis_url
     await queue._link.client.set(f"{queue._keys['CALL']}t:a", "not a hash", ex=5)
     with pytest.raises(ServiceFault, match="WRONGTYPE"):
         await queue.submit("t", [submission("a")], notify="g")
+
+
+async def test_a_result_outlives_a_server_that_takes_no_writes(
+    own_server: EmbeddedServer, make_queue: MakeQueue
+) -> None:
+    """A full server, or one whose replicas are away, answers `finish` with an error: once the result was dropped at
+    once, the leases ran out meanwhile, and each call ran a second time, although every worker lived."""
+    lease_s = 1.5
+    queue, other = [await make_queue(own_server.url, lease_s=lease_s) for _ in range(2)]
+    await queue.join("w1", {"default": "hash"})
+    await other.join("w2", {"default": "hash"})
+    await queue.submit("t", [submission("a")], notify="g")
+    async with asyncio.timeout(20):
+        while not (claimed := await queue.claim("w1", 1, wait_s=1)):
+            pass
+        while (await own_server_uptime(queue)) < 2 * lease_s:  # before that, nobody is judged anyway
+            await asyncio.sleep(0.1)
+        await queue._link.client.config_set("min-replicas-to-write", 1)
+        finishing = asyncio.create_task(queue.finish("w1", [(claimed[0], b"r")]))
+        while await queue._link.client.exists(f"{queue._keys['WORKER']}w1"):
+            await asyncio.sleep(0.05)
+        await queue._link.client.config_set("min-replicas-to-write", 0)
+        other._heartbeat.beat()  # type: ignore[union-attr]  # the other worker is back first
+        assert await other.recover() == 0
+        assert await finishing == [True]
+
+
+async def own_server_uptime(queue: Queue) -> float:
+    return float((await queue._link.client.info("server"))["uptime_in_seconds"])
