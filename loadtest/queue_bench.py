@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from sandbox_service.config import Settings
 from sandbox_service.embedded import EmbeddedServer
 from sandbox_service.queue import Queue, Submission
 
@@ -37,10 +38,8 @@ async def main(seconds: float) -> None:
 
 
 async def measure(url: str, batch: int, seconds: float) -> tuple[int, float]:
-    queues = [
-        await Queue.connect(url, prefix=f"bench{batch}", result_ttl_s=60, max_queued=100_000, lease_s=6)
-        for _ in range(4)
-    ]
+    settings = Settings(redis_url=url, redis_prefix=f"bench{batch}", result_ttl_s=60)
+    queues = [await Queue.connect(settings) for _ in range(4)]
     gateways, workers = queues[:2], queues[2:]
     stop = asyncio.Event()
     for number, queue in enumerate(workers):

@@ -261,14 +261,14 @@ def _redis(settings: Settings) -> tuple[str, str]:
     from sandbox_service.embedded import server_binary
     from sandbox_service.queue import Queue
 
-    async def connect(url: str) -> None:
-        queue = await Queue.connect(url, result_ttl_s=1, max_queued=1, lease_s=1)
+    async def connect() -> None:
+        queue = await Queue.connect(settings)
         await queue.close()
 
     try:
         if settings.redis_url is None:
             return f"embedded: {server_binary().name}", ""
-        asyncio.run(connect(settings.redis_url))
+        asyncio.run(connect())
     except SandboxError as error:
         return "", error.message
     return "reachable, and safe to use", ""

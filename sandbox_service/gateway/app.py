@@ -95,15 +95,7 @@ def serve(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    if settings.redis_url is None:
-        raise SetupError("set SANDBOX_REDIS_URL, or run `sandbox-service serve`, which starts a server of its own")
-    queue = await Queue.connect(
-        settings.redis_url,
-        prefix=settings.redis_prefix,
-        result_ttl_s=settings.result_ttl_s,
-        max_queued=settings.max_queued,
-        lease_s=settings.lease_s,
-    )
+    queue = await Queue.connect(settings)
     try:
         app = create_app(settings, queue)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_keys, app.state.gatekeeper)

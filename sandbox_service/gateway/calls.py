@@ -67,9 +67,9 @@ class Calls:
         so it goes on whoever stops waiting. Raise InvalidCall, Conflict, Overloaded or Unavailable."""
         await self._check_images([call], [""])
         call_id = call.id or jobs.new_id()
-        submission = jobs.submission(call, call_id, self._settings, age_s=time.monotonic() - arrived)
-        wait = self._waiting.open(tenant, [call_id], name=f"call {call_id}", owner=True, private=call.id is None)
-        return await self._accept(wait, [submission], self._submit(tenant, submission), keep=keep)
+        submission = jobs.submission(call, call_id, self._settings, age_s=time.monotonic() - arrived, keep=keep)
+        wait = self._waiting.open(tenant, [call_id], name=f"call {call_id}", private=call.id is None)
+        return await self._accept(wait, [submission], self._submit(tenant, submission))
 
     async def admit_batch(self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False) -> tuple[str, Wait]:
         """Accept all calls of a batch or none; return its id too. As `admit` otherwise."""
@@ -79,13 +79,13 @@ class Calls:
         ids = jobs.name_calls(batch, batch_id)
         age_s = time.monotonic() - arrived
         submissions = [
-            jobs.submission(call, call_id, self._settings, age_s=age_s, place=place)
+            jobs.submission(call, call_id, self._settings, age_s=age_s, keep=keep, place=place)
             for call, call_id, place in zip(batch.calls, ids, places, strict=True)
         ]
         private = batch.id is None and all(call.id is None for call in batch.calls)
-        wait = self._waiting.open(tenant, ids, name=f"batch {batch_id}", owner=True, private=private)
+        wait = self._waiting.open(tenant, ids, name=f"batch {batch_id}", private=private)
         submitted = self._queue.submit(tenant, submissions, batch=batch_id, notify=self._channel)
-        return batch_id, await self._accept(wait, submissions, submitted, keep=keep)
+        return batch_id, await self._accept(wait, submissions, submitted)
 
     async def get(self, tenant: str, call_id: str, *, long: bool) -> Wait:
         """Look up a call; what is done is in the Wait already. `long`: the rest will be awaited.
@@ -116,7 +116,7 @@ class Calls:
         return await self._queue.cancel_label(tenant, name, value)
 
     async def _accept(
-        self, wait: Wait, submissions: Sequence[Submission], submitted: Awaitable[Sequence[Record]], *, keep: bool
+        self, wait: Wait, submissions: Sequence[Submission], submitted: Awaitable[Sequence[Record]]
     ) -> Wait:
         # The wait is open before the calls are sent: a result that comes at once is not missed.
         try:
@@ -128,13 +128,11 @@ class Calls:
         wait.state = overall([record.state for record in records])
         now = asyncio.get_running_loop().time()
         self._waiting.admitted(wait, [now + submission.timeout_s for submission in submissions])
-        if keep:
-            self._waiting.keep(wait)
         self._settle(wait, records)
         return wait
 
     async def _look_up(self, tenant: str, ids: Sequence[str], name: str, *, long: bool) -> Wait:
-        wait = self._waiting.open(tenant, ids, name=name, owner=False)
+        wait = self._waiting.open(tenant, ids, name=name)
         try:
             records = await self._queue.fetch(tenant, ids, notify=self._channel if long else None)
             known = _known([record if record is None else record.state for record in records])

@@ -34,8 +34,11 @@ def name_calls(batch: Batch, batch_id: str) -> list[str]:
     return ids
 
 
-def submission(call: Call, call_id: str, settings: Settings, *, age_s: float, place: str = "") -> Submission:
-    """Return `call` ready for the queue. `place` is put before the names of fields (`calls.3.`)."""
+def submission(
+    call: Call, call_id: str, settings: Settings, *, age_s: float, keep: bool, place: str = ""
+) -> Submission:
+    """Return `call` ready for the queue. `keep`: somebody will hold a ticket for it. `place` is put before the names of
+    fields (`calls.3.`)."""
     limits, lowered = settings.resolve(call.limits)
     _check_files(call, limits, place)
     _check_expected(call, limits, place)
@@ -51,6 +54,7 @@ def submission(call: Call, call_id: str, settings: Settings, *, age_s: float, pl
         labels=call.labels,
         timeout_s=max(0.0, (call.timeout_s or settings.default_timeout_s) - age_s),
         age_s=age_s,
+        keep=keep,
     )
 
 

@@ -5,8 +5,9 @@ as announcements and are fetched many in one round trip. Announcements are hints
 about 1, 2, 4 ... 10 s and right after its deadline, which heals a lost one and lets the queue expire what never
 started. A Result stays the bytes that the worker wrote. Nothing waits for longer than OVERDUE_S past its deadline.
 
-A call whose owners all went away is cancelled: at once if only they knew its id, otherwise after RETURN_S, because a
-client that lost its connection comes back with the same id.
+A call that everybody here went away from is given up: at once if only they knew its id, otherwise after RETURN_S,
+because a client that lost its connection comes back with the same id. The queue then cancels it, unless another
+gateway waits for it or somebody holds a ticket for it.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ FETCH_MANY = 256
 class _Entry:
     """One awaited call."""
 
-    __slots__ = ("admitted", "deadline", "deserted", "owned", "pause", "waits")
+    __slots__ = ("admitted", "deadline", "deserted", "left", "pause", "waits")
 
     def __init__(self) -> None:
         self.waits: list[tuple[Wait, int]] = []
-        self.owned = False
-        """Somebody submitted it here and waited for it; nobody holds a ticket for it."""
         self.deserted = False
-        """Its owners went away; it is cancelled unless one returns."""
+        """All who waited for it here went away; it is given up unless one returns."""
+        self.left = 0.0
+        """When the last of them, or of those who asked for it since, ended (loop time)."""
         self.admitted = False
         """The queue has it, so that "unknown" would be our fault."""
         self.deadline: float | None = None
@@ -79,17 +80,13 @@ class Waiting:
                 self._log.error("waiting_failed", **logs.fault(error))
                 await asyncio.sleep(FIRST_LOOK_S)
 
-    def open(self, tenant: str, ids: Sequence[str], *, name: str, owner: bool, private: bool = False) -> Wait:
-        """Start to wait. `owner`: this wait submits the calls, and they are cancelled when all owners go away;
-        `private`: only this client can know their ids."""
+    def open(self, tenant: str, ids: Sequence[str], *, name: str, private: bool = False) -> Wait:
+        """Start to wait. `private`: only this client can know the ids."""
         wait = Wait(name, [(tenant, call_id) for call_id in ids], self._close, private=private)
         for index, key in enumerate(wait.keys):
             entry = self._entries.get(key)
             if entry is None:
                 entry = self._entries[key] = _Entry()
-                entry.owned = owner
-            elif owner:
-                entry.deserted = False
             entry.waits.append((wait, index))
         return wait
 
@@ -106,14 +103,8 @@ class Waiting:
                 entry.admitted = True
                 self._plan(key, entry, now)
 
-    def keep(self, wait: Wait) -> None:
-        """Somebody holds a ticket for these calls: they go on whoever leaves."""
-        for key in wait.keys:
-            if (entry := self._entries.get(key)) is not None:
-                entry.owned = entry.deserted = False
-
     def _close(self, wait: Wait, abandoned: bool) -> None:
-        """Stop waiting; abandoned calls that nobody else waits for are cancelled."""
+        """Stop waiting; abandoned calls that nobody else waits for here are given up."""
         if not wait.missing:
             return
         now = asyncio.get_running_loop().time()
@@ -122,9 +113,12 @@ class Waiting:
             if entry is None or wait.results[index] is not None:
                 continue
             entry.waits = [pair for pair in entry.waits if pair[0] is not wait]
-            if entry.waits or entry.deserted:
+            if entry.waits:
                 continue
-            if not (abandoned and self._cancel_abandoned and entry.owned and entry.admitted):
+            entry.left = now
+            if entry.deserted:
+                continue
+            if not (abandoned and self._cancel_abandoned and entry.admitted):
                 del self._entries[key]
             elif wait.private:
                 self._give_up(key)
@@ -190,11 +184,11 @@ class Waiting:
                 self._end_return(self._deserted.popleft()[1], now)
 
     def _end_return(self, key: Key, now: float) -> None:
-        """The time to return is over: cancel the call, unless an owner is back, or somebody else waits as yet."""
+        """The time to return is over: give the call up, unless somebody is back, or was here meanwhile."""
         entry = self._entries.get(key)
         if entry is None or not entry.deserted:
             return
-        if entry.waits:
+        if entry.waits or now < entry.left + RETURN_S:
             self._deserted.append((now + RETURN_S, key))
         else:
             self._give_up(key)
@@ -238,7 +232,9 @@ class Waiting:
             return
         tenant, ids = _portion(self._unwanted)
         try:
-            await self._queue.cancel(tenant, ids)
+            # Who came back meanwhile holds the call again, under the same name.
+            left = [call_id for call_id in ids if (tenant, call_id) not in self._entries]
+            await self._queue.abandon(tenant, left, notify=self._channel)
         except SandboxError:
             self._unwanted[tenant].update(dict.fromkeys(ids))
             self._work.set()
@@ -248,6 +244,7 @@ class Waiting:
         if not self._wanted:
             return
         tenant, ids = _portion(self._wanted)
+        ids = [call_id for call_id in ids if (tenant, call_id) in self._entries]  # the others would be held again
         records = await self._queue.fetch(tenant, ids, notify=self._channel)
         for call_id, record in zip(ids, records, strict=True):
             self.settle(tenant, call_id, record)

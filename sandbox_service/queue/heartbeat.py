@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import threading
 import time
@@ -12,7 +11,7 @@ import time
 import redis
 from redis.exceptions import RedisError
 
-_log = logging.getLogger(__name__)
+from sandbox_service.queue.outage import Outage
 
 
 class Heartbeat(threading.Thread):
@@ -24,7 +23,7 @@ class Heartbeat(threading.Thread):
         self._lease_s = lease_s
         self._wake = threading.Event()
         self._stopped = False
-        self._failed_at: float | None = None
+        self.outage = Outage(f"the heartbeat of {worker}")
         patience_s = lease_s / 3
         self._client = redis.Redis.from_url(
             url, socket_timeout=patience_s, socket_connect_timeout=patience_s, retry=None
@@ -37,10 +36,6 @@ class Heartbeat(threading.Thread):
         pipeline.sadd(self._workers, self.worker)
         pipeline.execute()
 
-    def failed_within(self, seconds: float) -> bool:
-        """Whether a beat did not reach the server in this time: then those of other workers may not have, either."""
-        return self._failed_at is not None and time.monotonic() - self._failed_at < seconds
-
     def beat_soon(self) -> None:
         self._wake.set()
 
@@ -52,9 +47,9 @@ class Heartbeat(threading.Thread):
                 break
             try:
                 self.beat()
+                self.outage.over()
             except RedisError as error:
-                self._failed_at = time.monotonic()
-                _log.warning("the heartbeat of %s did not reach the server: %s", self.worker, error)
+                self.outage.because(error)
                 time.sleep(random.uniform(0.1, 0.2) * self._lease_s)  # noqa: S311 (spreads reconnects)
                 self._wake.set()
         self._client.close()

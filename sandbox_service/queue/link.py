@@ -32,6 +32,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as NoAnswer
 
 from sandbox_service.errors import ServiceFault, SetupError, Unavailable
+from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.scripts import Script
 
 PATIENCE_S = 2.0
@@ -131,10 +132,12 @@ class Link:
 
     async def listen(self, channel: str, *, tick_s: float | None = None) -> AsyncIterator[bytes | None]:
         """Messages of a channel, for ever; None after each (re)connect, and after each `tick_s` without a message."""
+        outage = Outage(f"listening to {channel}")
         while True:
             pubsub = self.client.pubsub(ignore_subscribe_messages=True)
             try:
                 await self._aside(pubsub.subscribe(channel))
+                outage.over()
                 yield None
                 while True:
                     message = await self._aside(pubsub.get_message(timeout=tick_s or SOCKET_TIMEOUT_S))
@@ -143,7 +146,7 @@ class Link:
                     elif tick_s is not None:
                         yield None
             except RedisError as error:
-                _log.warning("%s", self.fault(error))
+                outage.because(self.fault(error))
             finally:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
             await asyncio.sleep(jittered(0.5))
@@ -168,8 +171,13 @@ class Link:
         """Start a task that `settle` waits for."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # marked as seen: who awaits it hears of it, and who went away does not care
 
     async def settle(self) -> None:
         """Wait for everything that cancelled callers left under way."""

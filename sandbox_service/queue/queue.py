@@ -13,10 +13,12 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from sandbox_service.errors import Conflict, Overloaded, SandboxError, Unavailable
+from sandbox_service.config import Settings
+from sandbox_service.errors import Conflict, Overloaded, SandboxError, SetupError, Unavailable
 from sandbox_service.queue.heartbeat import Heartbeat
 from sandbox_service.queue.keys import with_prefix
 from sandbox_service.queue.link import PATIENCE_S, Link, jittered
+from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.records import Execution, Record, State, Submission, executions_of, records_of, state_of
 from sandbox_service.queue.scripts import GONE_FACTOR, WAKE_TTL_MS, load_scripts
 
@@ -39,31 +41,32 @@ class Queue:
     and asking again is safe: every transition can be repeated.
     """
 
-    def __init__(self, link: Link, *, prefix: str, result_ttl_s: float, max_queued: int, lease_s: float) -> None:
+    def __init__(self, link: Link, settings: Settings) -> None:
         self._link = link
-        self._keys = with_prefix(prefix)
-        self._scripts = load_scripts(self._keys, result_ttl_s)
-        self._result_ttl_s = result_ttl_s
-        self._max_queued = max_queued
-        self._lease_s = lease_s
+        self._keys = with_prefix(settings.redis_prefix)
+        self._scripts = load_scripts(self._keys, settings.result_ttl_s)
+        self._result_ttl_s = settings.result_ttl_s
+        self._max_queued = settings.max_queued
+        self._lease_s = settings.lease_s
+        self._claims = Outage("claiming calls")
         self._heartbeat: Heartbeat | None = None
         self._images: list[str] = []
         self._held: dict[tuple[str, str], Execution] = {}
         self._sweep_from: dict[bytes, bytes] = {}
 
     @classmethod
-    async def connect(
-        cls, url: str, *, prefix: str = "sandbox", result_ttl_s: float, max_queued: int, lease_s: float
-    ) -> Queue:
+    async def connect(cls, settings: Settings) -> Queue:
         """Connect, and check that the server is safe to use: SetupError says what to change, Unavailable that it
         can't be reached (now)."""
-        link = Link(url)
+        if settings.redis_url is None:
+            raise SetupError("set SANDBOX_REDIS_URL, or run `sandbox-service serve`, which starts a server of its own")
+        link = Link(settings.redis_url)
         try:
             await link.check()
         except BaseException:
             await link.close()
             raise
-        return cls(link, prefix=prefix, result_ttl_s=result_ttl_s, max_queued=max_queued, lease_s=lease_s)
+        return cls(link, settings)
 
     async def close(self) -> None:
         """Let what is under way end, then disconnect. Executions still held are left to recovery."""
@@ -78,14 +81,14 @@ class Queue:
         """Admit all or none, atomically. A repeat answers the existing record; Conflict if its digest differs.
 
         Overloaded (with retry_after_s) beyond max_queued. With `batch`, the batch id is recorded too.
-        `notify`: the gateway's channel name that finished ids are announced to.
+        `notify`: the gateway's channel name that finished ids are announced to; it holds the calls (see `abandon`).
         """
         fields: list[str | bytes | int] = []
         digest = hashlib.sha256()
         for each in submissions:
             digest.update(f"{each.id} {each.digest}\n".encode())
             fields += (each.id, each.digest, each.image, each.priority, _micros(each.timeout_s), _micros(each.age_s))
-            fields += (json.dumps(each.labels), each.payload)
+            fields += (json.dumps(each.labels), each.payload, int(each.keep))
         known_s = max((each.timeout_s for each in submissions), default=0.0) + GONE_FACTOR * self._result_ttl_s
         head = (tenant, notify, self._max_queued, batch or "", digest.hexdigest(), _millis(known_s))
         reply = await self._run("submit", *head, *fields)
@@ -101,7 +104,7 @@ class Queue:
     async def fetch(self, tenant: str, ids: Sequence[str], *, notify: str | None = None) -> list[Record | None]:
         """Records of these calls (None: unknown). Ends calls whose deadline passed while queued as `expired`.
 
-        With `notify`, a call that is not done will be announced to that channel.
+        With `notify`, a call that is not done will be announced to that channel, which holds it (see `abandon`).
         """
         return records_of(ids, await self._run("fetch", tenant, notify or "", *ids))
 
@@ -116,6 +119,11 @@ class Queue:
         Answers the states afterwards.
         """
         return [state_of(state) for state in await self._run("cancel", tenant, "ids", *ids)]
+
+    async def abandon(self, tenant: str, ids: Sequence[str], *, notify: str) -> int:
+        """Nobody waits for these calls at this gateway any more. Cancel those that no other gateway waits for and
+        nobody holds a ticket for; answer how many."""
+        return int(await self._run("cancel", tenant, "abandoned", notify, *ids))
 
     async def cancel_label(self, tenant: str, name: str, value: str) -> int:
         """Cancel all of the tenant's unfinished calls that carry this label; answer how many."""
@@ -182,12 +190,13 @@ class Queue:
         while True:
             try:
                 claimed = await self._claim_now(worker, count)
+                self._claims.over()
                 remaining_s = give_up - time.monotonic()
                 if claimed or remaining_s <= 0:
                     return claimed
                 await self._wait_for_work(min(remaining_s, WAKE_POLL_S))
             except Unavailable as error:
-                _log.warning("claim: %s", error)
+                self._claims.because(error)
                 pause_s = jittered(0.5)
                 if time.monotonic() + pause_s > give_up:
                     return []
@@ -238,8 +247,8 @@ class Queue:
         server = await self._link.command("INFO", "server")
         if server["uptime_in_seconds"] < 2 * self._lease_s:
             return 0  # leases ran out while the server was down: let their owners renew them
-        if self._heartbeat is not None and self._heartbeat.failed_within(self._lease_s):
-            return 0  # they did while it took no writes, or did not answer: the same
+        if self._heartbeat is not None and self._heartbeat.outage.failed_within(self._lease_s):
+            return 0  # our beats did not get through, so those of others may not have, either
         me = self._heartbeat.worker if self._heartbeat is not None else ""
         taken = 0
         for lane in await self._lanes():

@@ -28,6 +28,8 @@ class Submission:
     """Seconds from now until the deadline."""
     age_s: float
     """Seconds since the request arrived (kept for `timings.admitted`)."""
+    keep: bool = False
+    """Somebody holds a ticket for it: no client that goes away cancels it."""
 
 
 @dataclass(frozen=True, slots=True)

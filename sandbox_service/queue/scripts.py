@@ -27,6 +27,7 @@ def load_scripts(keys: dict[str, str], result_ttl_s: float) -> dict[str, Script]
     constants: dict[str, str | int] = {
         **keys,
         "GROUP": "workers",
+        "TICKET": "+",
         "MOST_ATTEMPTS": MAX_ATTEMPTS,
         "DEAD_LETTERS": _DEAD_LETTERS,
         "WAKE_TTL_MS": WAKE_TTL_MS,

@@ -197,14 +197,7 @@ def make_pool(settings: Settings, slots: int, run_dir: Path) -> Pool:
 
 
 async def _work(settings: Settings, name: str, pool: Pool, slots: int, stop: asyncio.Event) -> None:
-    assert settings.redis_url is not None
-    queue = await Queue.connect(
-        settings.redis_url,
-        prefix=settings.redis_prefix,
-        result_ttl_s=settings.result_ttl_s,
-        max_queued=settings.max_queued,
-        lease_s=settings.lease_s,
-    )
+    queue = await Queue.connect(settings)
     worker = Worker(name, queue, pool, Executor(name, pool, settings.image), slots)
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.WORKER)

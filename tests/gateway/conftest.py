@@ -28,8 +28,8 @@ def prefix() -> str:
 
 
 async def connect(redis_url: str, prefix: str, **limits: float) -> Queue:
-    options = {"result_ttl_s": 60.0, "max_queued": 100_000, "lease_s": 3.0} | limits
-    return await Queue.connect(redis_url, prefix=prefix, **options)
+    options = {"result_ttl_s": 60.0, "lease_s": 3.0} | limits
+    return await Queue.connect(Settings(redis_url=redis_url, redis_prefix=prefix, **options))
 
 
 class ScriptedWorker:
@@ -121,7 +121,7 @@ async def start_gateway(redis_url: str, prefix: str) -> AsyncIterator[StartGatew
 
         async def start(**options: object) -> Gateway:
             settings = Settings(redis_url=redis_url, redis_prefix=prefix, port=0, **{"drain_s": 0, **options})
-            queue = await connect(redis_url, prefix, max_queued=settings.max_queued, result_ttl_s=settings.result_ttl_s)
+            queue = await Queue.connect(settings)
             stack.push_async_callback(queue.close)
             app = create_app(settings, queue)
             server = Server(app, settings, stopping=app.state.probes.stop, release=app.state.calls.release)

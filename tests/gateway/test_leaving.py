@@ -105,6 +105,58 @@ async def test_a_ticket_outlives_its_client(
     assert worker.holds("x")
 
 
+@pytest.mark.usefixtures("returns_soon")
+@pytest.mark.parametrize("again", ["post", "poll", "ticket"])
+async def test_a_client_that_returns_to_another_gateway_keeps_its_call(
+    start_gateway: StartGateway, worker: ScriptedWorker, wait_until: WaitUntil, again: str
+) -> None:
+    """A balancer sends the retry elsewhere: the first gateway, which nobody came back to, must not cancel the call
+    under it. Once the client is gone there too, the call is cancelled, unless a ticket is out."""
+    one, two = await start_gateway(), await start_gateway()
+    body = {"id": "x", "code": "hold"}
+    post = asyncio.create_task(one.client.post("/v1/calls", json=body))
+    await wait_until(lambda: worker.holds("x"))
+    await leave(post)
+    if again == "ticket":
+        assert (await two.client.post("/v1/calls?wait=0", json=body)).status_code == 202
+    else:
+        url = "/v1/calls" if again == "post" else "/v1/calls/x?wait_s=20"
+        request = two.client.post(url, json=body) if again == "post" else two.client.get(url)
+        back = asyncio.create_task(request)
+        await wait_until(lambda: two.calls.in_flight == 1)
+    await wait_until(lambda: one.calls.in_flight == 0)  # it has given the call up
+    await asyncio.sleep(0.2)  # ... and whatever that did has been done
+    assert worker.holds("x")
+    if again == "ticket":
+        return
+    await leave(back)
+
+    async def cancelled() -> bool:
+        return await status(two.client, "x") == "cancelled"
+
+    await wait_until(cancelled)
+
+
+@pytest.mark.usefixtures("returns_soon")
+@pytest.mark.parametrize("ticket_first", [True, False])
+async def test_a_waiter_that_leaves_does_not_cancel_a_ticket_holders_call(
+    gateway: Gateway, worker: ScriptedWorker, wait_until: WaitUntil, ticket_first: bool
+) -> None:
+    """One client took a ticket for the id, another one waited for it and went away: the call goes on."""
+    http, body = gateway.client, {"id": "x", "code": "hold"}
+    if ticket_first:
+        await http.post("/v1/calls?wait=0", json=body)
+    waiter = asyncio.create_task(http.post("/v1/calls", json=body))
+    await wait_until(lambda: worker.holds("x") and gateway.calls.in_flight == 1)
+    if not ticket_first:
+        await http.post("/v1/calls?wait=0", json=body)
+    await leave(waiter)
+    await wait_until(lambda: gateway.calls.in_flight == 0)
+    await asyncio.sleep(0.2)
+    assert await status(http, "x") == "pending"
+    assert worker.holds("x")
+
+
 async def test_leaving_cancels_nothing_when_it_is_switched_off(
     start_gateway: StartGateway, worker: ScriptedWorker, wait_until: WaitUntil
 ) -> None:

@@ -34,7 +34,7 @@ class FakeQueue:
             raise self.fault
         return [self.records.get(call_id) for call_id in ids]
 
-    async def cancel(self, tenant: str, ids: list[str]) -> None:
+    async def abandon(self, tenant: str, ids: list[str], *, notify: str) -> None:
         raise AssertionError("nothing is cancelled here")
 
     def finish(self, call_id: str) -> None:
@@ -56,7 +56,7 @@ async def waits(queue: FakeQueue) -> AsyncIterator[Waiting]:
 
 
 def begin(waits: Waiting, *ids: str, timeout_s: float = 60) -> Wait:
-    wait = waits.open("t", ids, name="call x", owner=True)
+    wait = waits.open("t", ids, name="call x")
     deadline = asyncio.get_running_loop().time() + timeout_s
     waits.admitted(wait, [deadline] * len(ids))
     return wait

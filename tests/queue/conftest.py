@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sandbox_service.config import Settings
 from sandbox_service.models import Result
 from sandbox_service.queue import Queue, Record, Submission
 
@@ -23,8 +24,8 @@ async def make_queue(redis_url: str) -> AsyncIterator[MakeQueue]:
     queues: list[Queue] = []
 
     async def make(url: str = redis_url, **settings: Any) -> Queue:
-        settings = {"prefix": prefix, "result_ttl_s": 20.0, "max_queued": 5000, "lease_s": LEASE_S} | settings
-        queue = await Queue.connect(url, **settings)
+        settings = {"redis_prefix": prefix, "result_ttl_s": 20.0, "max_queued": 5000, "lease_s": LEASE_S} | settings
+        queue = await Queue.connect(Settings(redis_url=url, **settings))
         queues.append(queue)
         return queue
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
 
+from sandbox_service.config import Settings
 from sandbox_service.errors import SetupError
 from sandbox_service.queue import Queue, is_permanent_key
-
-SETTINGS: dict[str, Any] = {"result_ttl_s": 1, "max_queued": 1, "lease_s": 1}
 
 
 @pytest.fixture
@@ -27,7 +25,7 @@ def evicting(redis_url: str) -> Iterator[None]:
 async def test_a_server_that_evicts_is_refused(redis_url: str) -> None:
     """It would drop accepted calls silently; the message says what to set."""
     with pytest.raises(SetupError, match="CONFIG SET maxmemory-policy noeviction"):
-        await Queue.connect(redis_url, **SETTINGS)
+        await Queue.connect(Settings(redis_url=redis_url))
 
 
 @pytest.mark.parametrize(
@@ -44,13 +42,13 @@ async def test_an_unfit_server_is_refused(
 
     monkeypatch.setattr(redis.asyncio.Redis, "info", pretend)
     with pytest.raises(SetupError, match=reason):
-        await Queue.connect(redis_url, **SETTINGS)
+        await Queue.connect(Settings(redis_url=redis_url))
 
 
 async def test_a_url_that_is_none_is_refused() -> None:
     """With a message that names the setting and not the password."""
     with pytest.raises(SetupError, match="SANDBOX_REDIS_URL") as caught:
-        await Queue.connect("http://me:secret@example:1", **SETTINGS)
+        await Queue.connect(Settings(redis_url="http://me:secret@example:1"))
     assert "secret" not in caught.value.message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from sandbox_service.config import Settings
 from sandbox_service.embedded import EmbeddedServer
 from sandbox_service.errors import ServiceFault, Unavailable
 from sandbox_service.queue import Queue, Record
@@ -199,9 +201,38 @@ async def test_a_missing_server_is_unavailable_and_names_no_password(
         assert caught.value.retry_after_s
         assert await queue.claim("w1", 1, wait_s=0.2) == []
     with pytest.raises(Unavailable) as caught:
-        await Queue.connect("redis://me:secret@127.0.0.1:1/0", result_ttl_s=1, max_queued=1, lease_s=1)
+        await Queue.connect(Settings(redis_url="redis://me:secret@127.0.0.1:1/0"))
     assert "127.0.0.1:1" in caught.value.message
     assert "secret" not in caught.value.message
+
+
+async def test_an_outage_is_told_once_and_no_failure_goes_unseen(
+    own_server: EmbeddedServer, make_queue: MakeQueue, caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
+) -> None:
+    """The server is away for several beats and claims: one line each when it begins and ends, not one a try; a caller
+    that was cancelled meanwhile leaves no "Task exception was never retrieved"."""
+    unseen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    queue = await make_queue(own_server.url)
+    await queue.join("w1", {"default": "hash"})
+    claiming = asyncio.create_task(queue.claim("w1", 1, wait_s=30))
+    own_server.stop()
+    fetching = asyncio.create_task(queue.fetch("t", ["a"]))
+    heartbeat = queue._heartbeat
+    assert heartbeat is not None
+    await wait_until(lambda: heartbeat.outage.failures >= 5, timeout_s=20)
+    fetching.cancel()
+    await asyncio.wait([fetching])
+    await queue._link.settle()
+    del fetching
+    gc.collect()
+    own_server.start()
+    await queue.submit("t", [submission("a")], notify="g")
+    assert len(await claiming) == 1
+    await wait_until(lambda: "heartbeat of w1 works again" in caplog.text)
+    assert caplog.text.count("heartbeat of w1 fails") == 1
+    assert caplog.text.count("claiming calls fails") <= 2
+    assert unseen == []
 
 
 async def test_a_full_server_refuses_new_calls_and_ends_those_it_has(

@@ -1,5 +1,6 @@
 -- Cancels calls by id, or those of one page of a lane by label.
 -- ARGV: tenant, 'ids', ids: returns {state afterwards or false, ...}.
+-- ARGV: tenant, 'abandoned', channel, ids: cancels those that nobody else holds; returns how many.
 -- ARGV: tenant, 'label', name, value, lane, first entry, page size: returns {cancelled, last entry read or false}.
 
 local tenant = ARGV[1]
@@ -26,6 +27,19 @@ if ARGV[2] == 'ids' then
   end
   flush()
   return reply
+end
+
+if ARGV[2] == 'abandoned' then
+  local cancelled = 0
+  for at = 4, #ARGV do
+    local call = load_call(tenant, ARGV[at])
+    if call and call.state ~= 'done' and let_go(call, ARGV[3]) then
+      cancel(call)
+      cancelled = cancelled + 1
+    end
+  end
+  flush()
+  return cancelled
 end
 
 local name, value, lane = ARGV[3], ARGV[4], ARGV[5]

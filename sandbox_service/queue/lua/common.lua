@@ -2,7 +2,8 @@
 -- results) come from scripts.py.
 --
 -- A call is a hash {state, digest, attempt, owner, lane, entry, deadline, admitted_at, age, payload, notify, cancel,
--- result}. While it is queued or running exactly one stream entry stands for it: `entry` in the stream `lane`.
+-- result}. `notify` names its holders: the channels of gateways where somebody waits for it, and TICKET if somebody
+-- will come back for it. While it is queued or running exactly one stream entry stands for it: `entry` in the stream `lane`.
 -- Times are microseconds of the server's clock, which a Lua number holds exactly.
 
 local CLASSES = { 'again', 'interactive', 'batch' } -- the lanes of an image, in the order they are claimed from
@@ -91,8 +92,10 @@ local function conclude(call, result)
   redis.call('PEXPIRE', call.key, RESULT_TTL_MS)
   redis.call('SET', GONE .. call.tenant .. ':' .. call.id, '', 'PX', GONE_TTL_MS)
   drop_entry(call.lane, call.entry)
-  for channel in string.gmatch(call.notify, '%S+') do
-    append(announced, DONE .. channel, { call.tenant, call.id })
+  for holder in string.gmatch(call.notify, '%S+') do
+    if holder ~= TICKET then
+      append(announced, DONE .. holder, { call.tenant, call.id })
+    end
   end
   call.state = 'done'
 end
@@ -162,9 +165,26 @@ local function describe(tenant, id)
   return redis.call('EXISTS', GONE .. tenant .. ':' .. id) == 1 and 'gone' or false, false
 end
 
--- Announces the call's end to this channel too.
+local function hold_by(call, holders)
+  call.notify = holders
+  redis.call('HSET', call.key, 'notify', holders)
+end
+
+-- Announces the call's end to this channel too; as long as it holds the call, nobody else's leaving cancels it.
 local function subscribe(call, channel)
   if not string.find(' ' .. call.notify .. ' ', ' ' .. channel .. ' ', 1, true) then
-    redis.call('HSET', call.key, 'notify', call.notify .. ' ' .. channel)
+    hold_by(call, call.notify .. ' ' .. channel)
   end
+end
+
+-- Takes this holder out; true if nobody is left.
+local function let_go(call, channel)
+  local others = {}
+  for holder in string.gmatch(call.notify, '%S+') do
+    if holder ~= channel then
+      others[#others + 1] = holder
+    end
+  end
+  hold_by(call, table.concat(others, ' '))
+  return #others == 0
 end

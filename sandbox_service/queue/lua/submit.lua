@@ -1,11 +1,12 @@
 -- Admits calls, all or none.
 -- ARGV: tenant, channel, max_queued, batch or '', batch digest, batch TTL in ms,
---       then for each call: id, digest, image, class, timeout in us, age in us, labels as JSON, payload.
+--       then for each call: id, digest, image, class, timeout in us, age in us, labels as JSON, payload, keep (1: somebody
+--       holds a ticket for it).
 -- Returns {'conflict', index} (index -1: the batch), {'overloaded', queued}, or {'ok', state, result, state, ...}.
 
 local tenant, channel, max_queued = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local batch, batch_digest, batch_ttl_ms = ARGV[4], ARGV[5], ARGV[6]
-local FIRST, WIDTH = 7, 8
+local FIRST, WIDTH = 7, 9
 
 local batch_key = BATCH .. tenant .. ':' .. batch
 if batch ~= '' then
@@ -50,7 +51,7 @@ for _, at in ipairs(new) do
   local entry = redis.call('XADD', lane, '*', 'tenant', tenant, 'id', id, 'labels', ARGV[at + 6])
   redis.call('HSET', key, 'state', 'queued', 'digest', ARGV[at + 1], 'attempt', 0, 'lane', lane, 'entry', entry,
     'deadline', string.format('%.0f', now + timeout), 'admitted_at', string.format('%.0f', now), 'age', ARGV[at + 5],
-    'payload', ARGV[at + 7], 'notify', channel)
+    'payload', ARGV[at + 7], 'notify', '')
   -- Long enough that a result is committed, or the deadline noticed, while the call is still known.
   redis.call('PEXPIRE', key, math.ceil(timeout / 1000) + GONE_TTL_MS)
   images[image] = true
@@ -64,13 +65,19 @@ local ids, reply = {}, { 'ok' }
 for at = FIRST, #ARGV, WIDTH do
   local id = ARGV[at]
   ids[#ids + 1] = id
+  local call = load_call(tenant, id)
+  if call.state ~= 'done' then
+    subscribe(call, channel)
+    if ARGV[at + 8] == '1' then
+      subscribe(call, TICKET)
+    end
+  end
   if fresh[id] then
     reply[#reply + 1] = 'queued'
     reply[#reply + 1] = false
   else
-    local call = load_call(tenant, id)
-    if call.state ~= 'done' and not concluded_too_late(call) then
-      subscribe(call, channel)
+    if call.state ~= 'done' then
+      concluded_too_late(call)
     end
     reply[#reply + 1], reply[#reply + 2] = describe(tenant, id)
   end
