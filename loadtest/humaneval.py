@@ -27,7 +27,7 @@ console = Console()
 def run(client: SandboxClient, title: str, calls: list[WorkloadCall], table: Table) -> list[str]:
     """Run all programs as one batch; add a row to the table, return what was not as expected."""
     begun, statuses, wrong = time.monotonic(), Counter[str](), []
-    stream = client.stream_batch([item.call for item in calls])
+    stream = client.map([item.call for item in calls])
     for index, result in track(stream, description=f"{title:9}", total=len(calls), console=console):
         statuses[result.status.value] += 1
         wrong += [f"{calls[index].name}: {sentence}" for sentence in calls[index].expected.mismatches(result)]

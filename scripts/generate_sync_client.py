@@ -7,6 +7,7 @@ python scripts/generate_sync_client.py --check    exits 1 if the file is not wha
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,16 +15,16 @@ CLIENT = Path(__file__).resolve().parent.parent / "sandbox_service" / "client"
 HEADER = "# Generated from _async.py by scripts/generate_sync_client.py. Do not edit.\n"
 
 REPLACEMENTS = [
-    (r"import asyncio\n", ""),
     (r"# The blocking twin is .*\n\n", ""),
+    (r"import asyncio\n", "import queue\n"),
+    (r"asyncio\.Queue", "queue.SimpleQueue"),
+    (r"_loops import PerLoop", "_thread import InThread"),
+    (r"PerLoop", "InThread"),
     (r"\b(async|await) ", ""),
-    (r"asyncio\.sleep", "time.sleep"),
-    (r"asynccontextmanager", "contextmanager"),
     (r"AsyncIterator", "Iterator"),
     (r"AsyncSandboxClient", "SandboxClient"),
-    (r"AsyncClient", "Client"),
     (r"__a(enter|exit)__", r"__\1__"),
-    (r"\ba(close|read|iter_bytes)\b", r"\1"),
+    (r"\baclose\b", "close"),
 ]
 
 
@@ -31,6 +32,9 @@ def generate() -> str:
     text = (CLIENT / "_async.py").read_text()
     for pattern, replacement in REPLACEMENTS:
         text = re.sub(pattern, replacement, text)
+    for polish in (["check", "--fix-only", "--quiet", "--select=I"], ["format", "--quiet"]):
+        ruff = [sys.executable, "-m", "ruff", *polish, f"--stdin-filename={CLIENT / '_sync.py'}", "-"]
+        text = subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
     return HEADER + text
 
 

@@ -1,4 +1,4 @@
-"""The client's I/O: sends what `_wire.py` builds over httpx, pauses and repeats, and hands the answers back."""
+"""The client's methods: what they take and give. `_engine.py` does the work."""
 
 # The blocking twin is generated from this file: edit here, then run `python scripts/generate_sync_client.py`.
 
@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence, Sized
+from functools import partial
 from types import TracebackType
-
-import httpx
+from typing import Any, TypeVar
 
 from sandbox_service.client import _wire
-from sandbox_service.errors import SandboxError, Unavailable
-from sandbox_service.models import Call, Result, Ticket
+from sandbox_service.client._engine import ANSWER_MARGIN_S, Options
+from sandbox_service.client._loops import PerLoop
+from sandbox_service.client._progress import Bar
+from sandbox_service.client._retries import Retries
+from sandbox_service.client._stats import Stats
+from sandbox_service.client._transport import Transport, check_url
+from sandbox_service.models import BATCH_CALLS, Call, Result, Ticket
 
-_DEFAULT_RETRIES = _wire.Retries()
+T = TypeVar("T")
+
+_DEFAULT_RETRIES = Retries()
 
 
 class AsyncSandboxClient:
@@ -24,23 +30,46 @@ class AsyncSandboxClient:
 
     What became of the code is in the Result; a SandboxError means that there is no answer (see `errors.py`).
     Requests that were refused (429, 503) or broken (connection lost, stream cut) are repeated under the same id
-    until the call's `timeout_s` has passed; the service runs no call twice for that. ValueError: `url` is none.
+    until the call's `timeout_s` has passed; the service runs no call twice for that. A call that ended as
+    `infra_error` is run again under an id that follows from its own, at most `retries.infra_errors` times.
+
+    Calls of many tasks travel together: up to `coalesce_calls` of them, gathered for at most `coalesce_s` seconds
+    while others are under way, in one stream that brings back each Result as it finishes.
+
+    `url`: one gateway, or several of the same service, which take turns and stand in for each other. ValueError: it
+    is no address. `max_connections`: streams at once to all of them; more calls wait here.
+
+    One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
+    fork. Close it in each event loop that used it (`async with` does); a closed client opens again when it is used.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         *,
         api_key: str | None = None,
-        retries: _wire.Retries = _DEFAULT_RETRIES,
+        retries: Retries = _DEFAULT_RETRIES,
+        coalesce_calls: int = 64,
+        coalesce_s: float = 0.003,
         max_connections: int = 256,
     ) -> None:
-        self._url = _wire.base_url(url)
-        self._retries = retries
-        self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-        )
+        urls = tuple(check_url(each) for each in ([url] if isinstance(url, str) else url))
+        if not urls:
+            raise ValueError("give the address of at least one gateway, as in http://127.0.0.1:8000")
+        if not 1 <= coalesce_calls <= BATCH_CALLS:
+            raise ValueError(f"coalesce_calls must be 1 to {BATCH_CALLS}")
+        self._options = Options(urls, api_key, retries, coalesce_calls, coalesce_s, max_connections)
+        self._service = PerLoop(self._options)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self._options.urls)})"
+
+    def __getstate__(self) -> Options:
+        return self._options
+
+    def __setstate__(self, options: Options) -> None:
+        self._options = options
+        self._service = PerLoop(options)
 
     async def __aenter__(self) -> AsyncSandboxClient:
         return self
@@ -51,106 +80,123 @@ class AsyncSandboxClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        """End what is under way, which then raises Unavailable, and close the connections."""
+        await self._service.close()
 
     async def run(self, code: str | Call, **fields: object) -> Result:
-        """Run code and return its Result: `run("print(input())", stdin="hi", limits={"wall_s": 2})`, or a Call."""
-        _, body = await self._exchange(_wire.run(_wire.prepare(code, fields)))
-        return _wire.read_result(body)
+        """Run code and return its Result: `run("print(input())", stdin="hi", limits={"wall_s": 2})`, or a Call.
+
+        Who stops waiting (a cancelled task, Ctrl-C) cancels the call.
+        """
+        return await self._service.run(_wire.prepare(code, fields))
 
     async def run_batch(self, calls: Sequence[Call | str]) -> list[Result]:
-        """Run up to 1,024 calls; results[i] belongs to calls[i]."""
+        """Run one or more calls; results[i] belongs to calls[i]. An error ends it, as in `map`."""
+        _wire.refuse_empty(calls)
         results: dict[int, Result] = {}
-        async for index, result in self.stream_batch(calls):
+        async for index, result in self.map(calls, in_flight=len(calls)):
             results[index] = result
         return [results[index] for index in range(len(calls))]
 
-    async def stream_batch(self, calls: Sequence[Call | str]) -> AsyncIterator[tuple[int, Result]]:
-        """Run up to 1,024 calls; yield (index, Result) of each as it finishes, each index exactly once."""
-        request = _wire.stream([_wire.prepare(call, {}) for call in calls])
-        reader = _wire.StreamReader(len(calls))
-        deadline, failures = time.monotonic() + request.timeout_s, 0
-        while reader.missing:
-            reader.begin()
+    async def map(
+        self, calls: Iterable[Call | str], *, in_flight: int = 4096, progress: bool = False
+    ) -> AsyncIterator[tuple[int, Result]]:
+        """Run calls; yield (index, Result) of each as it finishes, each index exactly once.
+
+        `calls` is read only as far as `in_flight` calls are under way. `progress` draws a bar on stderr. A
+        SandboxError of one call ends it; then, and when the caller leaves the loop, what is under way is cancelled.
+        """
+        done: asyncio.Queue[int] = asyncio.Queue()
+        futures: dict[int, Any] = {}
+        source = enumerate(calls)
+        with Bar(len(calls) if isinstance(calls, Sized) else None, shown=progress) as bar:
             try:
-                async with self._answer(request, deadline) as response:
-                    async for data in _parts(response, deadline):
-                        for index, result in reader.feed(data):
-                            failures = 0
-                            yield index, result
-                reader.end()
-            except SandboxError as error:
-                failures += 1
-                await asyncio.sleep(self._retries.pause_s(error, failures, deadline - time.monotonic()))
+                while True:
+                    while len(futures) < in_flight and (following := next(source, None)) is not None:
+                        index, call = following
+                        futures[index] = self._service.start(_wire.prepare(call, {}))
+                        futures[index].add_done_callback(partial(_put, done, index))
+                    if not futures:
+                        return
+                    index = await done.get()
+                    result: Result = futures.pop(index).result()
+                    bar.advance()
+                    yield index, result
+            finally:
+                for future in futures.values():
+                    future.cancel()
 
     async def submit(self, code: str | Call, **fields: object) -> Ticket:
-        """Hand in a call without waiting for it. Await it with `wait`, or poll it with `get`."""
-        _, body = await self._exchange(_wire.submit(_wire.prepare(code, fields)))
-        return _wire.read_ticket(body)
+        """Hand in a call without waiting for it. Await its id with `wait`, or poll it with `get`."""
+        call = _wire.prepare(code, fields)
+        return await self._service.ask(lambda gateway, left_s: gateway.submit(call, left_s), _wire.patience_s([call]))
+
+    async def submit_batch(self, calls: Sequence[Call | str]) -> Ticket:
+        """Hand in up to 1,024 calls, all or none of them. Await the id with `wait_batch`, or poll with `get_batch`."""
+        batch = _wire.prepare_batch(calls)
+        patience_s = _wire.patience_s(batch.calls)
+        return await self._service.ask(lambda gateway, left_s: gateway.submit_batch(batch, left_s), patience_s)
 
     async def get(self, id: str) -> Result | None:
         """Return the Result of a call, None while it is not done."""
-        status, body = await self._exchange(_wire.poll(id, wait_s=0))
-        return _wire.read_poll(status, body)
+        return await self._service.ask(lambda gateway, left_s: gateway.get(id, 0, left_s), ANSWER_MARGIN_S)
+
+    async def get_batch(self, id: str) -> list[Result] | None:
+        """Return the Results of a batch in the order of its calls, None while one is not done."""
+        return await self._service.ask(lambda gateway, left_s: gateway.get_batch(id, 0, left_s), ANSWER_MARGIN_S)
 
     async def wait(self, id: str, *, timeout_s: float = _wire.DEFAULT_TIMEOUT_S) -> Result:
         """Return the Result of a call as soon as it is done. TimeoutError: it is not yet, and goes on."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            wait_s = max(0.0, min(deadline - time.monotonic(), _wire.LONG_POLL_S))
-            status, body = await self._exchange(_wire.poll(id, wait_s=wait_s))
-            result = _wire.read_poll(status, body)
-            if result is not None:
-                return result
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"call {id} is not done after {timeout_s} s")
+
+        def get(gateway: Transport, wait_s: float, left_s: float) -> Awaitable[Result | None]:
+            return gateway.get(id, wait_s, left_s)
+
+        return await self._wait(get, f"call {id}", timeout_s)
+
+    async def wait_batch(self, id: str, *, timeout_s: float = _wire.DEFAULT_TIMEOUT_S) -> list[Result]:
+        """Return the Results of a batch as soon as all are done. TimeoutError: they are not yet, and go on."""
+
+        def get(gateway: Transport, wait_s: float, left_s: float) -> Awaitable[list[Result] | None]:
+            return gateway.get_batch(id, wait_s, left_s)
+
+        return await self._wait(get, f"batch {id}", timeout_s)
 
     async def cancel(self, id: str) -> None:
         """Cancel a call: it never starts, or is killed. A call that is done keeps its Result."""
-        await self._exchange(_wire.cancel(id))
+        await self._service.ask(lambda gateway, left_s: gateway.cancel(id, left_s), ANSWER_MARGIN_S)
+
+    async def cancel_batch(self, id: str) -> None:
+        """Cancel all calls of a batch that are not done."""
+        await self._service.ask(lambda gateway, left_s: gateway.cancel_batch(id, left_s), ANSWER_MARGIN_S)
 
     async def cancel_label(self, name: str, value: str) -> int:
         """Cancel all unfinished calls that carry this label; return how many."""
-        _, body = await self._exchange(_wire.cancel_label(name, value))
-        return _wire.read_cancelled(body)
+        return await self._service.ask(
+            lambda gateway, left_s: gateway.cancel_label(name, value, left_s), ANSWER_MARGIN_S
+        )
 
-    async def _exchange(self, request: _wire.Request) -> tuple[int, bytes]:
-        """Send a request until it is answered or final; return the HTTP status and the body."""
-        deadline, failures = time.monotonic() + request.timeout_s, 0
+    def stats(self, *, reset: bool = False) -> Stats:
+        """Return what this client did since the last reset, in all event loops: for the log of a training step."""
+        return self._service.stats(reset=reset)
+
+    async def _wait(
+        self, get: Callable[[Transport, float, float], Awaitable[T | None]], name: str, timeout_s: float
+    ) -> T:
+        """Ask by long polls: `get(transport, seconds to hold the answer, seconds for the attempt)`."""
+        deadline = time.monotonic() + timeout_s
+
+        def poll(gateway: Transport, left_s: float) -> Awaitable[T | None]:
+            wait_s = max(0.0, min(_wire.LONG_POLL_S, deadline - time.monotonic()))
+            return get(gateway, wait_s, min(left_s, wait_s + ANSWER_MARGIN_S))
+
         while True:
-            try:
-                async with self._answer(request, deadline) as response:
-                    body = bytearray()
-                    async for data in _parts(response, deadline):
-                        body += data
-                    return response.status_code, bytes(body)
-            except SandboxError as error:
-                failures += 1
-                await asyncio.sleep(self._retries.pause_s(error, failures, deadline - time.monotonic()))
-
-    @asynccontextmanager
-    async def _answer(self, request: _wire.Request, deadline: float) -> AsyncIterator[httpx.Response]:
-        """Send a request once and open its answer. What goes wrong, here or while it is read, is a SandboxError."""
-        remaining_s = max(0.001, deadline - time.monotonic())
-        try:
-            async with self._http.stream(
-                request.method,
-                self._url + request.path,
-                content=request.content,
-                params=request.params,
-                headers=request.headers(),
-                timeout=httpx.Timeout(remaining_s, connect=min(_wire.CONNECT_S, remaining_s)),
-            ) as response:
-                if response.is_error:
-                    raise _wire.read_error(response.status_code, response.headers, await response.aread())
-                yield response
-        except httpx.TransportError as fault:
-            raise _wire.unreachable(self._url, fault) from fault
+            remaining_s = max(0.0, deadline - time.monotonic())
+            answer = await self._service.ask(poll, remaining_s + ANSWER_MARGIN_S)
+            if answer is not None:
+                return answer
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{name} is not done after {timeout_s:g} s")
 
 
-async def _parts(response: httpx.Response, deadline: float) -> AsyncIterator[bytes]:
-    """Yield the body in parts; raise past the deadline (httpx's own time-out is one of silence, not of the whole)."""
-    async for data in response.aiter_bytes():
-        yield data
-        if time.monotonic() > deadline:
-            raise Unavailable(f"the answer from {response.url} was not complete in time")
+def _put(done: asyncio.Queue[int], index: int, _future: object) -> None:
+    done.put_nowait(index)

@@ -1,4 +1,4 @@
-"""The protocol of DESIGN 3.2 as a client sees it: builds requests, reads answers, decides on retries. Does no I/O.
+"""The protocol of DESIGN 3.2 as a client sees it: builds requests and reads answers. Does no I/O.
 
 Invariants: a call gets its id here, before the first attempt, and every attempt sends the same bytes, so that the
 service recognises a repeat and never runs it twice. A stream without its terminal frame is an error, never a result.
@@ -6,13 +6,15 @@ service recognises a repeat and never runs it twice. A stream without its termin
 
 from __future__ import annotations
 
-import random
+import hashlib
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Literal, TypeVar
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,34 +25,12 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 DEFAULT_TIMEOUT_S = 600.0
 """Deadline of calls that set no `timeout_s`."""
-ANSWER_MARGIN_S = 10.0
-"""How much longer than the call's own deadline an answer is waited for: the service itself says `expired`."""
-CONNECT_S = 10.0
 LONG_POLL_S = 30.0
+ID_LENGTH = 64
+
+Kind = Literal["calls", "batches"]
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Retries:
-    """How often a refused or broken request is repeated, and how long to pause in between.
-
-    The pause is what Retry-After says plus a random part of up to min(cap_s, base_s * 2**failures). A pause that
-    would outlast the deadline is not begun.
-    """
-
-    failures: int = 8
-    """Failures in a row after which the last one is final."""
-    base_s: float = 0.1
-    cap_s: float = 5.0
-
-    def pause_s(self, error: SandboxError, failures: int, remaining_s: float) -> float:
-        """Return how long to pause after the failure with this number; raise `error` if it is final."""
-        jitter = random.uniform(0, min(self.cap_s, self.base_s * 2.0**failures))  # noqa: S311  (spreads load)
-        pause = jitter + (error.retry_after_s or 0.0)
-        if not error.retryable or failures >= self.failures or pause >= remaining_s:
-            raise error
-        return pause
 
 
 @dataclass(frozen=True)
@@ -59,8 +39,6 @@ class Request:
 
     method: str
     path: str
-    timeout_s: float
-    """For all attempts together, the pauses between them included."""
     content: bytes = b""
     params: Mapping[str, str] = field(default_factory=dict)
     accept: str = JSON
@@ -72,14 +50,6 @@ class Request:
 # Requests
 
 
-def base_url(url: str) -> str:
-    """Return the service's address without a slash at its end. ValueError: no request could ever be sent there."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000")
-    return url.rstrip("/")
-
-
 def prepare(code: str | Call, fields: Mapping[str, object]) -> Call:
     """Return a Call that has an id and a deadline. InvalidCall names the field that is wrong."""
     if isinstance(code, Call) and fields:
@@ -89,37 +59,62 @@ def prepare(code: str | Call, fields: Mapping[str, object]) -> Call:
     return call.model_copy(update=added)
 
 
-def run(call: Call) -> Request:
-    return Request("POST", "/v1/calls", _patience_s(call), _body(call))
+def prepare_batch(calls: Sequence[Call | str]) -> Batch:
+    """Return a Batch that has an id, of calls that have a deadline. The service names those that have no id."""
+    refuse_empty(calls)
+    named = [(call, call.id if isinstance(call, Call) else None) for call in calls]
+    prepared = [prepare(call, {}).model_copy(update={"id": id}) for call, id in named]
+    return _validate(Batch, {"id": uuid.uuid4().hex, "calls": prepared})
+
+
+def refuse_empty(calls: Sequence[Call | str]) -> None:
+    if not calls:
+        raise InvalidCall("calls: must hold at least one call", field="calls")
+
+
+def patience_s(calls: Sequence[Call]) -> float:
+    """Return how long an answer to these calls is of use."""
+    return max(call.timeout_s or DEFAULT_TIMEOUT_S for call in calls)
+
+
+def again(call: Call, first_id: str, number: int) -> Call:
+    """Return the call to send after an `infra_error`: its own id would bring that same Result again.
+
+    The new id follows from the first one, so that a caller who comes back with the first id finds what was run.
+    """
+    suffix = f"-again{number}"
+    room = ID_LENGTH - len(suffix)
+    stem = first_id if len(first_id) <= room else hashlib.sha256(first_id.encode()).hexdigest()[:room]
+    return call.model_copy(update={"id": stem + suffix})
 
 
 def submit(call: Call) -> Request:
-    return Request("POST", "/v1/calls", _patience_s(call), _body(call), params={"wait": "0"})
+    return Request("POST", "/v1/calls", _body(call), params={"wait": "0"})
+
+
+def submit_batch(batch: Batch) -> Request:
+    return Request("POST", "/v1/batches", _body(batch), params={"wait": "0"})
 
 
 def stream(calls: Sequence[Call]) -> Request:
-    batch = _validate(Batch, {"id": uuid.uuid4().hex, "calls": list(calls)})
-    return Request("POST", "/v1/batches", max(map(_patience_s, calls)), _body(batch), accept=NDJSON)
+    # The batch needs no id of its own: its calls have theirs, and a repeat may leave out what has come already.
+    return Request("POST", "/v1/batches", _body(Batch.model_construct(calls=list(calls))), accept=NDJSON)
 
 
-def poll(id: str, *, wait_s: float) -> Request:
-    return Request("GET", _place(id), wait_s + ANSWER_MARGIN_S, params={"wait_s": f"{wait_s:.3f}"})
+def poll(kind: Kind, id: str, *, wait_s: float) -> Request:
+    return Request("GET", _place(kind, id), params={"wait_s": f"{wait_s:.3f}"})
 
 
-def cancel(id: str) -> Request:
-    return Request("DELETE", _place(id), ANSWER_MARGIN_S)
+def cancel(kind: Kind, id: str) -> Request:
+    return Request("DELETE", _place(kind, id))
 
 
 def cancel_label(name: str, value: str) -> Request:
-    return Request("DELETE", "/v1/calls", ANSWER_MARGIN_S, params={"label": f"{name}:{value}"})
+    return Request("DELETE", "/v1/calls", params={"label": f"{name}:{value}"})
 
 
-def _place(id: str) -> str:
-    return f"/v1/calls/{quote(id, safe='')}"
-
-
-def _patience_s(call: Call) -> float:
-    return (call.timeout_s or DEFAULT_TIMEOUT_S) + ANSWER_MARGIN_S
+def _place(kind: Kind, id: str) -> str:
+    return f"/v1/{kind}/{quote(id, safe='')}"
 
 
 def _body(model: BaseModel) -> bytes:
@@ -159,6 +154,10 @@ class _ErrorBody(_Answer):
     error: _Error
 
 
+class _Batch(_Answer):
+    results: list[Result]
+
+
 class _Cancelled(_Answer):
     cancelled: int
 
@@ -166,7 +165,6 @@ class _Cancelled(_Answer):
 class _Frame(_Answer):
     """One line of a stream: a result, an error that ended the stream, or (neither) the terminal frame."""
 
-    index: int = -1
     result: Result | None = None
     error: _Error | None = None
     done: bool = False
@@ -187,6 +185,10 @@ def read_ticket(body: bytes) -> Ticket:
 def read_poll(status: int, body: bytes) -> Result | None:
     """Return the Result, or None while the call is not done."""
     return None if status == HTTPStatus.ACCEPTED else read_result(body)
+
+
+def read_batch_poll(status: int, body: bytes) -> list[Result] | None:
+    return None if status == HTTPStatus.ACCEPTED else _parse(_Batch, body).results
 
 
 def read_cancelled(body: bytes) -> int:
@@ -210,35 +212,26 @@ def unreachable(url: str, fault: Exception) -> Unavailable:
 
 
 class StreamReader:
-    """Reads the ndjson answer to a batch, over as many attempts as it takes: each index comes out exactly once.
+    """Reads the ndjson answer to one attempt at a batch: `feed` with bytes as they come, then `end`."""
 
-    For every attempt: `begin`, `feed` with bytes as they come, and `end`, which raises if something is missing.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.missing = set(range(count))
-        self.begin()
-
-    def begin(self) -> None:
+    def __init__(self) -> None:
         self._rest = b""
         self._done = False
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, Result]]:
+    def feed(self, data: bytes) -> Iterator[Result]:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             frame = _parse(_Frame, line)
             if frame.error is not None:
                 raise _to_error(frame.error, ServiceFault)
-            if frame.result is not None and frame.index in self.missing:
-                self.missing.remove(frame.index)
-                yield frame.index, frame.result
+            if frame.result is not None:
+                yield frame.result
             self._done = frame.done
 
     def end(self) -> None:
+        """Raise ServiceFault if this was not the whole stream."""
         if not self._done:
             raise ServiceFault("the stream of results ended without its terminal frame")
-        if self.missing:
-            raise ServiceFault(f"the stream of results left out calls {sorted(self.missing)[:10]}")
 
 
 def _to_error(stated: _Error, otherwise: type[SandboxError]) -> SandboxError:
@@ -248,8 +241,13 @@ def _to_error(stated: _Error, otherwise: type[SandboxError]) -> SandboxError:
 
 
 def _delay_s(header: str) -> float | None:
-    """Read a Retry-After header in its form of seconds; its form of a date (RFC 9110, 10.2.3) is not used here."""
-    return float(header) if header.isdecimal() else None
+    """Read a Retry-After header: seconds, or a date (RFC 9110, 10.2.3), which is turned into seconds from now."""
+    if header.isdecimal():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def _parse(model: type[ModelT], body: bytes) -> ModelT:

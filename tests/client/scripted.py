@@ -88,8 +88,8 @@ def result_json(id: str, stdout: str = "") -> dict[str, Any]:
 
 
 def echo(seen: Seen) -> Answer:
-    """Answer a call as if it had run: its id, and its code as stdout."""
-    return Answer(body=json.dumps(result_json(seen.body["id"], seen.body["code"])).encode())
+    """Answer all calls as if they had run: each its id, and its code as stdout."""
+    return Answer(body=frames(seen.body["calls"], list(range(len(seen.body["calls"]))), done=True))
 
 
 def error(status: int, code: str, retry_after_s: float | None = None, **headers: str) -> Answer:

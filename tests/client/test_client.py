@@ -15,7 +15,7 @@ from sandbox_service import errors
 from sandbox_service.client import AsyncSandboxClient, Call, Retries, SandboxClient
 from tests.client.scripted import Answer, ScriptedServer, Seen, echo, error, frames, result_json
 
-QUICK = Retries(failures=3, base_s=0.01, cap_s=0.02)
+QUICK = Retries(base_s=0.01, cap_s=0.02, patience_s=0.2)
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ async def test_a_call_is_sent_whole_and_its_result_read(server: ScriptedServer, 
     server.script = [echo]
     result = await client.run("print(1)", stdin="x", limits={"wall_s": 2})
     (seen,) = server.seen
-    assert (seen.method, seen.path, seen.headers["authorization"]) == ("POST", "/v1/calls", "Bearer key")
-    assert seen.body["stdin"] == "x"
-    assert seen.body["limits"] == {"wall_s": 2}
-    assert (result.id, result.status, result.stdout) == (seen.body["id"], "ok", "print(1)")
+    assert (seen.method, seen.path, seen.headers["authorization"]) == ("POST", "/v1/batches", "Bearer key")
+    (call,) = seen.body["calls"]
+    assert (call["stdin"], call["limits"]) == ("x", {"wall_s": 2})
+    assert (result.id, result.status, result.stdout) == (call["id"], "ok", "print(1)")
 
 
 async def test_a_refused_call_is_repeated_under_its_id(server: ScriptedServer, client: AsyncSandboxClient) -> None:
@@ -49,14 +49,14 @@ async def test_a_refused_call_is_repeated_under_its_id(server: ScriptedServer, c
     assert result.status == "ok"
     assert len(server.seen) == 3
     assert server.seen[0].body == server.seen[1].body == server.seen[2].body
-    assert server.seen[0].body["id"] == result.id
+    assert server.seen[0].body["calls"][0]["id"] == result.id
 
 
 async def test_a_lost_connection_is_repeated_under_the_id(server: ScriptedServer, client: AsyncSandboxClient) -> None:
     """An answer cut in the middle of its body is no answer: the same call is sent again."""
     server.script = [Answer(body=b'{"id": "half', cut=True), echo]
     assert (await client.run(Call(id="mine", code="print(2)"))).id == "mine"
-    assert [seen.body["id"] for seen in server.seen] == ["mine", "mine"]
+    assert [seen.body["calls"][0]["id"] for seen in server.seen] == ["mine", "mine"]
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,28 @@ async def test_a_pause_that_would_outlast_the_deadline_is_not_begun(server: Scri
 
 
 async def test_repeats_are_bounded(server: ScriptedServer, client: AsyncSandboxClient) -> None:
-    """After so many failures in a row the last one is raised."""
+    """When nothing but faults came for `patience_s`, the last one is raised, long before the call's deadline."""
     server.script = [error(503, "unavailable")]
+    begun = time.monotonic()
     with pytest.raises(errors.Unavailable, match="scripted unavailable"):
         await client.run("print(1)")
-    assert len(server.seen) == QUICK.failures
+    assert len(server.seen) >= 2
+    assert time.monotonic() - begun < 30
+
+
+async def test_a_service_that_says_when_to_come_back_is_believed(
+    server: ScriptedServer, client: AsyncSandboxClient
+) -> None:
+    """429 with Retry-After, for longer than `patience_s`: the call still gets its Result."""
+    begun = time.monotonic()
+
+    def refuse_a_while(seen: Seen) -> Answer:
+        busy = time.monotonic() - begun < 3 * QUICK.patience_s
+        return error(429, "overloaded", retry_after_s=0.05) if busy else echo(seen)
+
+    server.script = [refuse_a_while]
+    assert (await client.run("print(1)")).status == "ok"
+    assert len(server.seen) > 3
 
 
 @pytest.mark.parametrize("kind", errors.WIRE_ERRORS, ids=lambda kind: kind.code)
@@ -100,7 +117,7 @@ async def test_each_wire_error_comes_back_as_its_class(
         await client.run("print(1)")
     assert type(caught.value) is kind
     assert (caught.value.message, caught.value.field) == (f"scripted {kind.code}", "code")
-    assert len(server.seen) == (QUICK.failures if kind.retryable else 1)
+    assert (len(server.seen) > 1) == kind.retryable
 
 
 @pytest.mark.parametrize(
@@ -124,7 +141,7 @@ async def test_nobody_listening_is_unavailable() -> None:
 
 async def test_silence_ends_at_the_callers_deadline(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that accepts and never answers holds the caller no longer than its timeout and the margin."""
-    monkeypatch.setattr("sandbox_service.client._wire.ANSWER_MARGIN_S", 0.1)
+    monkeypatch.setattr("sandbox_service.client._engine.ANSWER_MARGIN_S", 0.1)
     server.script = [Answer(delay_s=2.0)]
     begun = time.monotonic()
     async with AsyncSandboxClient(server.url) as client:
@@ -153,7 +170,8 @@ async def test_code_can_be_given_by_name(server: ScriptedServer, client: AsyncSa
     """As every other field of a call can."""
     server.script = [echo if give == "run" else Answer(202, b'{"id": "a", "state": "queued", "url": "/v1/calls/a"}')]
     await getattr(client, give)(code="print(1)", stdin="x")
-    assert (server.seen[0].body["code"], server.seen[0].body["stdin"]) == ("print(1)", "x")
+    sent = server.seen[0].body["calls"][0] if give == "run" else server.seen[0].body
+    assert (sent["code"], sent["stdin"]) == ("print(1)", "x")
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "localhost", "", "ftp://host", "http://", "/v1"])
@@ -165,10 +183,10 @@ def test_an_address_that_is_none_is_refused_at_once(kind: type[SandboxClient], u
 
 
 async def test_a_batch_keeps_order_and_streams_out_of_order(server: ScriptedServer, client: AsyncSandboxClient) -> None:
-    """Results come as they finish from `stream_batch`, and in the order of the calls from `run_batch`."""
+    """Results come as they finish from `map`, and in the order of the calls from `run_batch`."""
     server.script = [lambda seen: Answer(body=frames(seen.body["calls"], [2, 0, 1], done=True))]
     calls = ["a", "b", "c"]
-    assert [(index, result.stdout) async for index, result in client.stream_batch(calls)] == [
+    assert [(index, result.stdout) async for index, result in client.map(calls)] == [
         (2, "c"),
         (0, "a"),
         (1, "b"),
@@ -179,18 +197,22 @@ async def test_a_batch_keeps_order_and_streams_out_of_order(server: ScriptedServ
 
 @pytest.mark.parametrize("cut", [True, False], ids=["connection lost", "ended without a terminal frame"])
 async def test_a_cut_stream_is_resumed(server: ScriptedServer, client: AsyncSandboxClient, cut: bool) -> None:
-    """The same batch is sent again under its id; no index comes out twice, none is lost."""
+    """What is missing is asked for again under the same ids; no index comes out twice, none is lost."""
+
+    came: dict[str, object] = {}
 
     def first(seen: Seen) -> Answer:
+        came.update(seen.body["calls"][1])
         return Answer(body=frames(seen.body["calls"], [1], done=False), cut=cut)
 
     def second(seen: Seen) -> Answer:
-        return Answer(body=frames(seen.body["calls"], [0, 1, 2], done=True))
+        return Answer(body=frames([*seen.body["calls"], came], [2, 0, 1], done=True))
 
     server.script = [first, second]
-    got = [index async for index, _ in client.stream_batch(["a", "b", "c"])]
+    got = [index async for index, _ in client.map(["a", "b", "c"])]
     assert got == [1, 0, 2]
-    assert server.seen[0].body == server.seen[1].body
+    a, _, c = server.seen[0].body["calls"]
+    assert server.seen[1].body["calls"] == [a, c]
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["no terminal frame", "a result left out"])
@@ -198,11 +220,10 @@ async def test_a_stream_that_stays_incomplete_is_our_fault(
     server: ScriptedServer, client: AsyncSandboxClient, done: bool
 ) -> None:
     """An incomplete stream is never a shorter list of results: it is an error after bounded repeats."""
-    server.script = [lambda seen: Answer(body=frames(seen.body["calls"], [0], done=done))]
+    server.script = [lambda _: Answer(body=frames(server.seen[0].body["calls"], [0], done=done))]
     with pytest.raises(errors.ServiceFault, match=r"terminal frame|left out"):
         await client.run_batch(["a", "b"])
-    # The first attempt made progress, so it does not count as a failure in a row.
-    assert len(server.seen) == QUICK.failures
+    assert len(server.seen) > 1
 
 
 async def test_a_ticket_is_awaited_by_long_polls(server: ScriptedServer, client: AsyncSandboxClient) -> None:
@@ -252,13 +273,15 @@ def test_the_blocking_client_does_the_same(server: ScriptedServer) -> None:
     server.script = [
         error(503, "unavailable"),
         echo,
-        lambda seen: Answer(body=frames(seen.body["calls"], [1], done=False), cut=True),
-        lambda seen: Answer(body=frames(seen.body["calls"], [0, 1], done=True)),
-        error(401, "unauthorized"),
+        lambda seen: Answer(body=frames(seen.body["calls"], [], done=False), cut=True),
+        echo,
     ]
     with SandboxClient(server.url, retries=QUICK) as client:
         assert client.run("print(1)").stdout == "print(1)"
+        assert client.run("print(2)").stdout == "print(2)"
         assert [result.stdout for result in client.run_batch(["a", "b"])] == ["a", "b"]
+        assert sorted((index, result.stdout) for index, result in client.map(["a", "b"])) == [(0, "a"), (1, "b")]
+        server.script = [error(401, "unauthorized")]
         with pytest.raises(errors.Unauthorized):
             client.run("print(1)")
 

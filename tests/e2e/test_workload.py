@@ -19,7 +19,7 @@ async def test_every_tool_call_ends_as_expected(service_url: str) -> None:
     calls = load("toolcalls")
     wrong: list[str] = []
     async with AsyncSandboxClient(service_url) as client:
-        async for index, result in client.stream_batch([item.call for item in calls]):
+        async for index, result in client.map([item.call for item in calls]):
             wrong += [f"{calls[index].name}: {sentence}" for sentence in calls[index].expected.mismatches(result)]
     assert wrong == []
 
@@ -36,7 +36,7 @@ async def test_one_slow_call_does_not_hold_back_its_batch(service_url: str) -> N
     """In a streamed batch of 64 with one call that sleeps, the other 63 results arrive before it ends."""
     calls = ["import time; time.sleep(5)", *["print(1)"] * 63]
     async with AsyncSandboxClient(service_url) as client:
-        order = [index async for index, _ in client.stream_batch(calls)]
+        order = [index async for index, _ in client.map(calls)]
     assert order[-1] == 0
     assert sorted(order) == list(range(64))
 

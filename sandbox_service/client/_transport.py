@@ -1,0 +1,63 @@
+"""The seam between the client and a way to reach the service: one implementation per scheme of a URL.
+
+A transport makes one attempt at a time and knows nothing of retries, fail-over or coalescing: `_engine.py` does those
+for all of them. Whatever goes wrong in an attempt is a SandboxError; its class says if it may be tried again, and its
+`retry_after_s` is set if and only if the service answered and asked to come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from sandbox_service.client import _http
+from sandbox_service.models import Batch, Call, Result, Ticket
+
+
+class Transport(Protocol):
+    """One address of the service, for one event loop. Calls come with their ids and `timeout_s` set.
+
+    `timeout_s` bounds an attempt as a whole; past it, the attempt ends with Unavailable.
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    def stream(self, calls: Sequence[Call], timeout_s: float) -> AsyncGenerator[Result, None]:
+        """Run calls; yield the Result of each as it finishes. It ends when the service says that all were sent.
+
+        An error that is about one of the calls alone has a `field` that begins with `calls.INDEX.`.
+        """
+        ...
+
+    async def submit(self, call: Call, timeout_s: float) -> Ticket: ...
+
+    async def submit_batch(self, batch: Batch, timeout_s: float) -> Ticket: ...
+
+    async def get(self, id: str, wait_s: float, timeout_s: float) -> Result | None:
+        """Return a call's Result, or None if it is not done after `wait_s` seconds."""
+        ...
+
+    async def get_batch(self, id: str, wait_s: float, timeout_s: float) -> list[Result] | None: ...
+
+    async def cancel(self, id: str, timeout_s: float) -> None: ...
+
+    async def cancel_batch(self, id: str, timeout_s: float) -> None: ...
+
+    async def cancel_label(self, name: str, value: str, timeout_s: float) -> int: ...
+
+    async def close(self) -> None: ...
+
+
+def check_url(url: str) -> str:
+    """Return the address without a slash at its end. ValueError: no request could ever be sent there."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000")
+    return url.rstrip("/")
+
+
+def open_transport(url: str, *, api_key: str | None, max_connections: int) -> Transport:
+    """Return the transport for a URL that `check_url` took. Connects when it is first used."""
+    return _http.HttpTransport(url, api_key=api_key, max_connections=max_connections)
