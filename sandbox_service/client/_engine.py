@@ -138,8 +138,9 @@ class Engine:
             results = gateway.stream([each.call for each in sent], attempts.remaining_s)
             async with contextlib.aclosing(results):
                 async for result in results:
-                    attempts.answered()
-                    self._arrived(stream, result)
+                    if (awaited := stream.missing.pop(result.id, None)) is not None:
+                        attempts.answered()
+                        self._arrived(awaited, result)
             if left_out := [each.call.id for each in sent if each.call.id in stream.missing]:
                 raise ServiceFault(f"the stream of results left out calls {left_out[:10]}")
             self._gateways.answered(gateway)
@@ -185,10 +186,7 @@ class Engine:
 
     # calls
 
-    def _arrived(self, stream: Stream, result: Result) -> None:
-        awaited = stream.missing.pop(result.id, None)
-        if awaited is None:
-            return  # its caller left, or an earlier attempt brought it
+    def _arrived(self, awaited: Awaited, result: Result) -> None:
         if result.status is Status.INFRA_ERROR:
             self.recorder.infra_errors += 1
             if self._runs_again(awaited):
