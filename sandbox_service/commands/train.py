@@ -18,4 +18,4 @@ def train(options: argparse.Namespace) -> int:
         return 0
     if not recipe.available:
         raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
-    raise SetupError("not yet")
+    raise SetupError(f"{recipe.name} cannot be trained by this version yet: read it with --dry-run")

@@ -28,6 +28,7 @@ class Architecture:
     ffn: int = 384
     vocabulary: int = 512
     positions: int = 512
+    rope_theta: float = 10_000.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""Makes the SFT corpus: plans from `problems.py`, their tool calls run by the service, the same text as a rollout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from sandbox_service.trainer.problems import OUTPUT, Plan, answer_turn
+from sandbox_service.trainer.prompts import ParseError, Piece, Template, ToolCall, first_turn, tool_calls, tool_turn
+from sandbox_service.trainer.tokens import Tokens
+
+RunTool = Callable[[ToolCall], Awaitable[str]]
+"""Runs a tool call and returns what the model reads."""
+Trace = list[tuple[list[Piece], bool]]
+"""Stretches of a conversation, in order; True: written by the assistant."""
+Example = tuple[list[int], list[int]]
+"""Tokens, and a mask that is 1 for those of the assistant."""
+_AT_ONCE = 512
+
+
+async def make_traces(plans: Iterable[Plan], template: Template, run: RunTool) -> list[Trace]:
+    """Turn plans into traces, in the same order."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(plan: Plan) -> Trace:
+        async with room:
+            return await make_trace(plan, template, run)
+
+    return list(await asyncio.gather(*map(one, plans)))
+
+
+async def make_trace(plan: Plan, template: Template, run: RunTool) -> Trace:
+    trace: Trace = [(first_turn(template, plan.problem.question), False)]
+    output = ""
+    for turn in plan.calls:
+        (call,) = tool_calls(turn)
+        output = error_text(call) if isinstance(call, ParseError) else await run(call)
+        trace += [([Piece(turn)], True), (tool_turn([output]), False)]
+    answers = tuple(output if answer == OUTPUT else answer for answer in plan.answers)
+    return [*trace, ([Piece(answer_turn(answers))], True)]
+
+
+def error_text(error: ParseError) -> str:
+    """What the model reads when its call could not be parsed."""
+    return f"error: {error.message}"
+
+
+def text(trace: Trace) -> str:
+    return "".join(piece.text for pieces, _ in trace for piece in pieces)
+
+
+def encode(trace: Trace, tokens: Tokens) -> Example:
+    found: list[int] = []
+    mask: list[int] = []
+    for pieces, ours in trace:
+        new = tokens.encode(pieces)
+        found += new
+        mask += [int(ours)] * len(new)
+    return found, mask
