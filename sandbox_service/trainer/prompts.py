@@ -13,31 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sandbox_service.client.tools import TOOL, TOOL_NAME
 from sandbox_service.models import Call, Limits, Result, Status
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
-TOOL_NAME = "execute_python_code_with_standard_io"
-TOOL_SCHEMA = {
-    "type": "function",
-    "function": {
-        "name": TOOL_NAME,
-        "description": "Execute Python code with standard input and capture standard output. This function takes a "
-        "Python code string and an input string, provides the input string through standard input (stdin) to the "
-        "code, and captures and returns any output produced through standard output (stdout). If the executed code "
-        "raises an exception, the error message will be captured and returned instead.",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "code": {
-                    "type": "string",
-                    "description": "The Python code to execute; it can read from standard input using input().",
-                },
-                "input": {"type": "string", "description": "What the code reads from standard input."},
-            },
-            "required": ["code", "input"],
-        },
-    },
-}
 CALL_HEAD = f'{{"name": "{TOOL_NAME}", "arguments": {{"code": "'
 CALL_TAIL = '", "input": ""}}'
 MARKUP = (
@@ -69,7 +48,7 @@ _PAPER_SYSTEM = (
     "process and answer are enclosed within <reason> </reason> and <answer> </answer> tags, respectively, i.e., "
     "<reason> reasoning process here </reason><answer> answer here </answer>.\n\n# Tools\n\nYou may call one or more "
     "functions to assist with the user query.\n\nYou are provided with function signatures within <tools></tools> XML "
-    f"tags:\n<tools>\n{json.dumps(TOOL_SCHEMA)}\n</tools>\n\nFor each function call, return a json object with "
+    f"tags:\n<tools>\n{json.dumps(TOOL)}\n</tools>\n\nFor each function call, return a json object with "
     "function name and arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
     '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
 )
