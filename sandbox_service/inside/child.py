@@ -1,31 +1,40 @@
 """The way of a forked child from the zygote's rights to none, and into the program.
 
 The order matters and is the one place where isolation of a call is set up: cgroup first (all that follows is
-charged to the call), then namespaces, descriptors, limits, identity, and seccomp as the very last step. Each step is
-marked in a page shared with the zygote, and the first failure ends the child there: nothing runs half isolated.
+charged to the call), then namespaces, descriptors, limits, identity, and seccomp as the very last step. The first
+failure ends the child there, and a page shared with the zygote tells where: nothing runs half isolated.
+
+What each child of a slot does alike is a list of C calls with their arguments, made once in the zygote and rehearsed
+there with calls that do nothing: to walk along it touches far fewer pages than `os` and `resource` would, and pages
+are what a child costs.
 """
 
 from __future__ import annotations
 
 import fcntl
 import marshal
-import math
 import mmap
 import os
 import resource
 import socket
 import struct
+from collections.abc import Iterable
 from typing import NoReturn
 
 from sandbox_service.inside import fetch, init, linux, runner
-from sandbox_service.inside.frames import Flag, Frame, Step
+from sandbox_service.inside.frames import Flag, Frame, Kind, Step
+from sandbox_service.inside.linux import Call, libc
 from sandbox_service.inside.seccomp import Filter
 from sandbox_service.inside.slot import Slot
 
-_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWNET
+# As plain numbers: to look up a member of an enumeration runs a function, whose pages a fork has to copy.
+_STDIN, _FETCH, _LOOPBACK = Flag.STDIN.value, Flag.FETCH.value, Flag.LOOPBACK.value
+_CGROUP, _NAMESPACES, _STDIO, _LIMITS, _IDENTITY, _PAYLOAD, _INTERPRETER, _SECCOMP, _DONE = map(int, list(Step)[1:])
+_SLOT_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWNET
 _ENTRY = struct.Struct("<II")
-_OOM_SCORE = b"1000"
+_limits = struct.Struct("=QQ").pack
 _exit = os._exit  # a program may replace it in `os`
+_REHEARSALS = 20
 
 
 class Progress:
@@ -38,7 +47,7 @@ class Progress:
     def __init__(self, slots: int) -> None:
         self._page = mmap.mmap(-1, _ENTRY.size * slots)
 
-    def mark(self, slot: int, step: Step, errno: int = 0) -> None:
+    def mark(self, slot: int, step: int, errno: int = 0) -> None:
         _ENTRY.pack_into(self._page, slot * _ENTRY.size, step, errno)
 
     def read(self, slot: int) -> tuple[int, int]:
@@ -49,91 +58,127 @@ class Progress:
         self._page.close()
 
 
-def become(slot: Slot, frame: Frame, descriptors: list[int], progress: Progress, seccomp: Filter) -> NoReturn:
+class Entrance:
+    """The way into one slot, with all that its children do alike; a slot that is replaced gets a new one."""
+
+    def __init__(self, slot: Slot, progress: Progress, seccomp: Filter, loopback_seccomp: Filter) -> None:
+        self.step = 0
+        self._index = slot.index
+        self._progress = progress
+        self._seccomp, self._loopback_seccomp = seccomp, loopback_seccomp
+        self._cgroup: Iterable[Call] = [
+            *((libc.write, (fd, b"0", 1)) for fd in slot.cgroup_fds),
+            (libc.setns, (slot.cgroup_namespace, linux.CLONE_NEWCGROUP)),
+        ]
+        self._namespaces: Iterable[Call] = [
+            (libc.setns, (slot.init_fd, _SLOT_NAMESPACES)),
+            # Queues and shared memory cannot be cleaned and used again.
+            (libc.unshare, (linux.CLONE_NEWIPC,)),
+        ]
+        self._no_stdin: Iterable[Call] = [
+            (libc.close, (0,)),
+            (libc.open, (b"/dev/null", os.O_RDONLY)),  # 0, the first that is free
+        ]
+        self._dup, self._limit = libc.dup2, libc.prlimit
+        self._identity: Iterable[Call] = [
+            (libc.close_range, (3, 0xFFFFFFFF, 0)),
+            (libc.setsid, ()),
+            (libc.open, (b"/proc/self/oom_score_adj", os.O_WRONLY)),  # 3, the first that is free
+            (libc.write, (3, b"1000", 4)),
+            (libc.close, (3,)),
+            (libc.setgroups, (0, None)),
+            (libc.setresgid, (slot.uid, slot.uid, slot.uid)),
+            (libc.setresuid, (slot.uid, slot.uid, slot.uid)),
+        ]
+        self._work_folder: Iterable[Call] = [(libc.chdir, (init.WORK_FOLDER.encode(),))]
+        # Once it is dumpable it is an ordinary process: /dev/stdout and /proc/self/fd work.
+        self._ordinary: Iterable[Call] = [(libc.prctl, (linux.PR_SET_DUMPABLE, 1, 0, 0, 0))]
+
+    def enter(self, frame: Frame, descriptors: list[int]) -> bytes:
+        """Give up all rights but those of the program, less what `seal` does; return the payload."""
+        self.step = _CGROUP
+        linux.do(self._cgroup)
+        self.step = _NAMESPACES
+        linux.do(self._namespaces)
+        if frame.flags & _LOOPBACK:
+            _make_loopback()
+            self._seccomp = self._loopback_seccomp
+        self.step = _STDIO
+        payload = os.pread(descriptors[0], frame.size, 0)
+        linux.do(((self._dup, (descriptors[3], 0)),) if frame.flags & _STDIN else self._no_stdin)
+        linux.do(((self._dup, (descriptors[1], 1)), (self._dup, (descriptors[2], 2))))
+        self.step = _LIMITS
+        # Coarse, and per process: the worker's clock counts all of them together.
+        cpu_s, file_size = frame.cpu_s + 1, frame.value << 20
+        linux.do(((self._limit, (0, resource.RLIMIT_CPU, _limits(cpu_s, cpu_s), None)),))
+        linux.do(((self._limit, (0, resource.RLIMIT_FSIZE, _limits(file_size, file_size), None)),))
+        self.step = _IDENTITY
+        linux.do(self._identity)
+        try:
+            # With no more rights than the program had: it may lead elsewhere by now, when files are fetched.
+            linux.do(self._work_folder)
+        except OSError:
+            if not frame.flags & _FETCH:
+                raise
+            os.chdir(init.CODE_FOLDER)  # the program removed its folder, so it left no files; this one is empty
+        linux.do(self._ordinary)
+        self.step = _PAYLOAD
+        return payload
+
+    def seal(self) -> None:
+        """Take the last right; from here on what fails is the program's failure."""
+        self.step = _SECCOMP
+        self._seccomp.install()
+        self._progress.mark(self._index, _DONE)
+        self._progress.unmap()
+
+    def fail(self, error: BaseException) -> None:
+        self._progress.mark(self._index, self.step, getattr(error, "errno", 0) or 0)
+
+    def do_nothing(self) -> None:
+        """Make every call one that does nothing and returns 0, for rehearsals."""
+        nothing: Call = (libc.sched_yield, ())
+        self._cgroup = self._namespaces = self._no_stdin = self._identity = self._work_folder = [nothing]
+        self._ordinary = [nothing]
+        self._dup = self._limit = libc.sched_yield
+        self._seccomp = self._seccomp.for_rehearsal(libc.sched_yield)
+
+
+def become(entrance: Entrance, frame: Frame, descriptors: list[int]) -> NoReturn:
     """Run the execution that `frame` describes in this freshly forked process. Never returns."""
-    step = Step.FORKED
-
-    def reach(next_step: Step) -> None:
-        nonlocal step
-        step = next_step
-
-    def seal() -> None:
-        reach(Step.SECCOMP)
-        seccomp.install()
-        progress.mark(slot.index, Step.DONE)
-        progress.unmap()
-
     try:
-        reach(Step.CGROUP)
-        slot.join_cgroup()
-        reach(Step.NAMESPACES)
-        linux.setns(slot.init_fd, _NAMESPACES)
-        _make_namespaces(loopback=bool(frame.flags & Flag.LOOPBACK))
-        reach(Step.STDIO)
-        payload = _take_descriptors(frame, descriptors)
-        reach(Step.LIMITS)
-        _set_limits(frame)
-        reach(Step.IDENTITY)
-        os.setgroups([])
-        os.setresgid(slot.uid, slot.uid, slot.uid)
-        os.setresuid(slot.uid, slot.uid, slot.uid)
-        _enter_work_folder(fetching=bool(frame.flags & Flag.FETCH))
-        linux.set_dumpable(True)  # from here on it is an ordinary process: /dev/stdout and /proc/self/fd work
-        reach(Step.PAYLOAD)
+        payload = entrance.enter(frame, descriptors)
         job = marshal.loads(payload)  # written by the worker; the program has not started
-        reach(Step.INTERPRETER)
-        if frame.flags & Flag.FETCH:
-            fetch.fetch(job["fetch"], seal)
-        runner.run(job, seal)
+        entrance.step = _INTERPRETER
+        if frame.flags & _FETCH:
+            fetch.fetch(job["fetch"], entrance.seal)
+        runner.run(job, entrance.seal)
     except BaseException as error:
-        progress.mark(slot.index, step, getattr(error, "errno", 0) or 0)
+        entrance.fail(error)
     finally:
         _exit(1)
 
 
-def _make_namespaces(*, loopback: bool) -> None:
-    """Make what cannot be cleaned and used again: queues and shared memory, and ports that closed connections hold.
+def rehearse(entrance: Entrance) -> None:
+    """Go the way often enough for the interpreter to have adapted its code, so that no child has to."""
+    payload = marshal.dumps({})
+    descriptor = os.memfd_create("rehearsal")
+    os.write(descriptor, payload)
+    entrance.do_nothing()
+    frame = Frame(Kind.RUN, size=len(payload))
+    for _ in range(_REHEARSALS):
+        marshal.loads(entrance.enter(frame, [descriptor, 1, 2]))
+        entrance.seal()
+        entrance._progress = Progress(1)
+    os.close(descriptor)
 
-    Without internet sockets, which only the filter for `loopback` allows, the slot's own network namespace will do.
+
+def _make_loopback() -> None:
+    """Make a network namespace of this call's own: ports that closed connections hold cannot be cleaned.
+
+    Without internet sockets, which only the filter for `loopback` allows, the slot's own will do.
     """
-    linux.unshare(linux.CLONE_NEWIPC | (linux.CLONE_NEWNET if loopback else 0))
-    if loopback:
-        siocsifflags, iff_up = 0x8914, 0x1
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-            fcntl.ioctl(control, siocsifflags, struct.pack("16sh22x", b"lo", iff_up))
-
-
-def _enter_work_folder(*, fetching: bool) -> None:
-    """Go to the call's folder, with no more rights than the program had: it may lead elsewhere by now.
-
-    A program may have removed it, too: then it left no files, which is no fault of ours.
-    """
-    try:
-        os.chdir(init.WORK_FOLDER)
-    except OSError:
-        if not fetching:
-            raise
-        os.chdir(init.CODE_FOLDER)  # empty in a slot
-
-
-def _take_descriptors(frame: Frame, descriptors: list[int]) -> bytes:
-    """Make the passed descriptors 0, 1 and 2, read the payload, and close everything else."""
-    payload_fd, stdout_fd, stderr_fd, *stdin = descriptors
-    payload = os.read(payload_fd, os.fstat(payload_fd).st_size)
-    os.dup2(stdin[0] if frame.flags & Flag.STDIN else os.open("/dev/null", os.O_RDONLY), 0)
-    os.dup2(stdout_fd, 1)
-    os.dup2(stderr_fd, 2)
-    linux.close_from(3)
-    return payload
-
-
-def _set_limits(frame: Frame) -> None:
-    os.setsid()
-    os.umask(0o022)
-    cpu_s = math.ceil(frame.cpu_s) + 1  # coarse, and per process: the worker's clock counts all of them together
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    file_size = frame.value << 20
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, _OOM_SCORE)
-    os.close(score)
+    linux.unshare(linux.CLONE_NEWNET)
+    siocsifflags, iff_up = 0x8914, 0x1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, siocsifflags, struct.pack("16sh22x", b"lo", iff_up))

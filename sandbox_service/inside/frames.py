@@ -83,12 +83,18 @@ class Frame(NamedTuple):
     step: int = 0
     errno: int = 0
     when_ns: int = 0
+    size: int = 0
+    """RUN: bytes of the payload."""
     run_delay_ns: int = 0
     """EXITED: how long the main thread was runnable but not running; 0 where the kernel does not tell."""
 
 
-_LAYOUT = struct.Struct("<BHIIiIBiQQ")
+_LAYOUT = struct.Struct("<BHIIiIBiQQQ")
 SIZE = _LAYOUT.size
+
+
+_KINDS = frozenset(map(int, Kind))
+_new = tuple.__new__
 
 
 def pack(frame: Frame) -> bytes:
@@ -99,6 +105,7 @@ def unpack(packet: bytes) -> Frame:
     """Raise ValueError if `packet` is not exactly one frame of a known kind."""
     if len(packet) != SIZE:
         raise ValueError(f"a frame is {SIZE} bytes, this packet has {len(packet)}")
-    frame = Frame._make(_LAYOUT.unpack(packet))
-    Kind(frame.kind)
+    frame = _new(Frame, _LAYOUT.unpack(packet))
+    if frame.kind not in _KINDS:
+        raise ValueError(f"there is no kind {frame.kind} of frame")
     return frame

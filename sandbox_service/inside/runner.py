@@ -49,7 +49,7 @@ class Job(TypedDict):
     seed: int | None
 
 
-def prepare(modules: list[str], warm_up: str) -> None:
+def prepare(modules: list[str], warm_up: str, rehearse_entrance: Callable[[], None] = lambda: None) -> None:
     """Make this process, the zygote, ready to fork children that call `run`: once, as the last thing before it serves.
 
     `modules` are imported; `warm_up` is a trusted program of the profile, run so that what it uses is warm. Raise
@@ -66,6 +66,7 @@ def prepare(modules: list[str], warm_up: str) -> None:
         if error is not None:
             raise error
         interpreter.prepare_after_imports()
+        rehearse_entrance()
         _rehearse()
     # A fork copies one thread only, and a child closes all descriptors: neither may be missed by what was imported.
     if os.listdir("/proc/self/fd") != descriptors or len(os.listdir("/proc/self/task")) != 1:

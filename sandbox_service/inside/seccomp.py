@@ -21,6 +21,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,6 +242,15 @@ _SYSCALL_SECCOMP = {"x86_64": 317, "aarch64": 277}
 _SET_MODE_FILTER, _FLAG_TSYNC = 1, 1
 
 
+_libc = ctypes.PyDLL(None)
+_libc.__errno_location.restype = ctypes.POINTER(ctypes.c_int)
+
+
+def _errno() -> int:
+    number: int = _libc.__errno_location().contents.value
+    return number
+
+
 class _Program(ctypes.Structure):
     """struct sock_fprog"""
 
@@ -252,26 +262,25 @@ class Filter:
 
     def __init__(self, program: bytes) -> None:
         self._program = _Program(len(program) // struct.calcsize("=HBBI"), program)
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._prctl = libc.prctl
-        self._prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-        self._syscall = libc.syscall
-        self._syscall.argtypes = [ctypes.c_long, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p]
-        self._syscall.restype = ctypes.c_long
-        self._arguments = (
-            _SYSCALL_SECCOMP[os.uname().machine],
-            _SET_MODE_FILTER,
-            _FLAG_TSYNC,
-            ctypes.addressof(self._program),
-        )
+        self._prctl: Callable[..., int] = _libc.prctl
+        self._syscall: Callable[..., int] = _libc.syscall
+        self._no_new_privileges = (_PR_SET_NO_NEW_PRIVS, 1, *[ctypes.c_ulong(0)] * 3)
+        number = _SYSCALL_SECCOMP[os.uname().machine]
+        self._filter = (number, _SET_MODE_FILTER, _FLAG_TSYNC, ctypes.byref(self._program))
+
+    def for_rehearsal(self, nothing: Callable[..., int]) -> Filter:
+        """Return a filter that is not one: to install it goes the same way, but calls `nothing`, which returns 0."""
+        other = Filter(b"")
+        other._prctl = other._syscall = nothing
+        return other
 
     def install(self) -> None:
         """Put every thread of this process under the filter, for good. Raise OSError if that fails."""
         # SECURITY: a filter that isn't there must never go unnoticed; test_seccomp_kernel.py makes it fail.
-        if self._prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
-        refused = self._syscall(*self._arguments)
+        if self._prctl(*self._no_new_privileges) != 0:
+            raise OSError(_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+        refused = self._syscall(*self._filter)
         if refused > 0:
             raise OSError(errno.ESRCH, f"seccomp: thread {refused} has a filter of its own")
         if refused < 0:
-            raise OSError(ctypes.get_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")
+            raise OSError(_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")

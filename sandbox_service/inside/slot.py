@@ -68,7 +68,8 @@ class Slot:
         pid = os.fork()
         if pid == 0:
             try:
-                self._enter_cgroup()
+                for fd in cgroup_fds:
+                    os.write(fd, b"0")
                 linux.unshare(linux.CLONE_NEWCGROUP)
                 os.kill(os.getpid(), signal.SIGSTOP)
             finally:
@@ -77,15 +78,6 @@ class Slot:
         self.cgroup_namespace = os.open(f"/proc/{pid}/ns/cgroup", os.O_RDONLY | os.O_CLOEXEC)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-
-    def _enter_cgroup(self) -> None:
-        for fd in self.cgroup_fds:
-            os.write(fd, b"0")
-
-    def join_cgroup(self) -> None:
-        """Move this process into the slot's cgroup, which it then sees as the root."""
-        self._enter_cgroup()
-        linux.setns(self.cgroup_namespace, linux.CLONE_NEWCGROUP)
 
     def _expect_no_doubt(self) -> None:
         if self.answer() is not Doubt.NONE:

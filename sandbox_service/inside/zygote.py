@@ -18,17 +18,24 @@ import os
 import resource
 import select
 import socket
+import struct
 import sys
 import time
 
 from sandbox_service.inside import frames, linux, runner, seccomp
-from sandbox_service.inside.child import Progress, become
+from sandbox_service.inside.child import Entrance, Progress, become, rehearse
 from sandbox_service.inside.frames import Doubt, Flag, Frame, Kind, Step
 from sandbox_service.inside.slot import Slot, SlotLost
 
 _OPEN_FILES = 1024
 _PENDING_SIGNALS = 1024
-_MAX_DESCRIPTORS = 8
+_LOOK_AGAIN_S = 1.0
+_ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(8 * struct.calcsize("i"))
+# As plain numbers: to look up a member of an enumeration runs a function each time, whose pages a fork has to copy.
+_ATTACH, _RUN, _KILL = Kind.ATTACH.value, Kind.RUN.value, Kind.KILL.value
+_STARTED, _EXITED, _CLEANED = Kind.STARTED.value, Kind.EXITED.value, Kind.CLEANED.value
+_KEEP_FILES = Flag.KEEP_FILES.value
+_FORKED, _NO_DOUBT = Step.FORKED.value, Doubt.NONE.value
 
 
 class Zygote:
@@ -36,7 +43,9 @@ class Zygote:
         self.control = control
         self.slots = slots
         self.progress = Progress(len(slots))
-        self.filters = {loopback: seccomp.Filter(seccomp.build(loopback=loopback)) for loopback in (False, True)}
+        self.entrances: dict[int, Entrance] = {}
+        self.filter = seccomp.Filter(seccomp.build())
+        self.loopback_filter = seccomp.Filter(seccomp.build(loopback=True))
         self.epoll = select.epoll()
         self.by_fd: dict[int, Slot] = {}
         self.epoll.register(control.fileno(), select.EPOLLIN)
@@ -45,8 +54,9 @@ class Zygote:
 
     def serve(self) -> None:
         self._send(Frame(Kind.READY))
+        look_again = 0.0
         while True:
-            for fd, _ in self.epoll.poll(1.0):
+            for fd, _ in self.epoll.poll(_LOOK_AGAIN_S):
                 if fd == self.control.fileno():
                     self._receive()
                 elif (slot := self.by_fd.get(fd)) is None:
@@ -55,9 +65,17 @@ class Zygote:
                     self._reap(slot)
                 else:
                     self._answered(slot)
-            for slot in self.slots:
-                if slot.is_stuck():
-                    self._retire(slot, Doubt.INIT)
+            if (now := time.monotonic()) > look_again:
+                look_again = now + _LOOK_AGAIN_S
+                for slot in self.slots:
+                    if slot.is_stuck():
+                        self._retire(slot, Doubt.INIT)
+
+    def rehearse(self) -> None:
+        rehearse(Entrance(self.slots[0], Progress(1), self.filter, self.loopback_filter))
+
+    def _entrance(self, slot: Slot) -> Entrance:
+        return Entrance(slot, self.progress, self.filter, self.loopback_filter)
 
     def _watch(self, slot: Slot, fd: int) -> None:
         self.by_fd[fd] = slot
@@ -71,40 +89,42 @@ class Zygote:
         self.control.send(frames.pack(frame))
 
     def _receive(self) -> None:
-        packet, descriptors, _, _ = socket.recv_fds(self.control, frames.SIZE, _MAX_DESCRIPTORS)
+        packet, passed, _, _ = self.control.recvmsg(frames.SIZE, _ROOM_FOR_DESCRIPTORS)
         if not packet:
             os._exit(0)
+        descriptors = list(memoryview(passed[0][2]).cast("i")) if passed else []
         frame = frames.unpack(packet)
         slot = self.slots[frame.slot]
-        if frame.kind == Kind.RUN:
+        if frame.kind == _RUN:
             self._run(slot, frame, descriptors)
-        elif frame.kind == Kind.ATTACH:
+        elif frame.kind == _ATTACH:
             slot.attach(descriptors)
-        elif frame.kind == Kind.KILL and slot.child and slot.epoch == frame.epoch:
+            self.entrances[slot.index] = self._entrance(slot)
+        elif frame.kind == _KILL and slot.child and slot.epoch == frame.epoch:
             slot.kill()
 
     def _run(self, slot: Slot, frame: Frame, descriptors: list[int]) -> None:
         slot.epoch = frame.epoch
-        slot.keep_files = bool(frame.flags & Flag.KEEP_FILES)
-        self.progress.mark(slot.index, Step.FORKED)
+        slot.keep_files = bool(frame.flags & _KEEP_FILES)
+        self.progress.mark(slot.index, _FORKED)
         try:
             slot.child = slot.fork(frame.value)
         except (OSError, SlotLost) as error:
             errno = getattr(error, "errno", 0) or 0
-            self._send(Frame(Kind.STARTED, slot.index, slot.epoch, when_ns=time.monotonic_ns()))
-            self._send(Frame(Kind.EXITED, slot.index, slot.epoch, step=Step.FORKED, errno=errno))
+            self._send(Frame(_STARTED, slot.index, slot.epoch, when_ns=time.monotonic_ns()))
+            self._send(Frame(_EXITED, slot.index, slot.epoch, step=_FORKED, errno=errno))
             self._retire(slot, Doubt.INIT)
             return
         else:
             if slot.child == 0:
-                become(slot, frame, descriptors, self.progress, self.filters[bool(frame.flags & Flag.LOOPBACK)])
+                become(self.entrances[slot.index], frame, descriptors)
             forked_ns = time.monotonic_ns()
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         slot.child_fd = os.pidfd_open(slot.child)
         self._watch(slot, slot.child_fd)
-        self._send(Frame(Kind.STARTED, slot.index, slot.epoch, when_ns=forked_ns))
+        self._send(Frame(_STARTED, slot.index, slot.epoch, when_ns=forked_ns))
 
     def _reap(self, slot: Slot) -> None:
         when_ns = time.monotonic_ns()
@@ -120,19 +140,8 @@ class Zygote:
         except OSError as error:
             # The init died, and the kernel ended the program with it: our fault, not a signal of the program's.
             init_is_there = False
-            step, errno = Step.FORKED, error.errno or 0
-        self._send(
-            Frame(
-                Kind.EXITED,
-                slot.index,
-                slot.epoch,
-                value=status,
-                step=step,
-                errno=errno,
-                when_ns=when_ns,
-                run_delay_ns=run_delay_ns,
-            )
-        )
+            step, errno = _FORKED, error.errno or 0
+        self._send(Frame(_EXITED, slot.index, slot.epoch, 0, status, 0, step, errno, when_ns, 0, run_delay_ns))
         if not init_is_there:
             self._retire(slot, Doubt.INIT)
 
@@ -142,27 +151,33 @@ class Zygote:
         if slot.cleaning_since is None:
             self._forget(slot.channel.fileno())  # it died; with a child under way, `_reap` finds out next
             if not slot.child:
-                slot.replace()
-                self._watch(slot, slot.channel.fileno())
-        elif doubt is Doubt.NONE:
+                self._replace(slot)
+        elif doubt == _NO_DOUBT:
             slot.cleaning_since = None
-            self._send(Frame(Kind.CLEANED, slot.index, slot.epoch))
+            self._send(Frame(_CLEANED, slot.index, slot.epoch))
         else:
             self._retire(slot, doubt)
+
+    def _replace(self, slot: Slot) -> None:
+        slot.replace()
+        self.entrances[slot.index] = self._entrance(slot)
+        self._watch(slot, slot.channel.fileno())
 
     def _retire(self, slot: Slot, doubt: Doubt) -> None:
         """Replace a slot that is in doubt. If that fails too, the zygote ends and the worker makes a new jail."""
         self._forget(slot.channel.fileno())
-        slot.replace()
-        self._watch(slot, slot.channel.fileno())
-        self._send(Frame(Kind.CLEANED, slot.index, slot.epoch, value=doubt))
+        self._replace(slot)
+        self._send(Frame(_CLEANED, slot.index, slot.epoch, value=doubt))
 
 
 def _run_delay(pid: int) -> int:
     """Nanoseconds for which a dead child that is not yet reaped waited for a CPU; 0 if the kernel does not tell."""
     try:
-        with open(f"/proc/{pid}/schedstat", "rb", buffering=0) as file:
-            return int(file.read(64).split()[1])
+        file = os.open(f"/proc/{pid}/schedstat", os.O_RDONLY)
+        try:
+            return int(os.read(file, 64).split()[1])
+        finally:
+            os.close(file)
     except (OSError, ValueError, IndexError):
         return 0
 
@@ -183,6 +198,7 @@ def _limit_what_users_share() -> None:
 def main() -> None:
     """Set up from the JSON on standard input: control_fd, slots, uid_base, disk_mb, modules, warm_up."""
     config = json.load(sys.stdin)
+    os.environ.pop("LD_BIND_NOW", None)  # it was for this interpreter, not for programs that a call starts
     nothing = os.open("/dev/null", os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -195,7 +211,7 @@ def main() -> None:
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     slots = [Slot(index, config["uid_base"] + index, config["disk_mb"], home) for index in range(config["slots"])]
     zygote = Zygote(control, slots)
-    runner.prepare(config["modules"], config["warm_up"])
+    runner.prepare(config["modules"], config["warm_up"], zygote.rehearse)
     for name in [name for name in sys.modules if name.split(".")[0] == __package__.split(".")[0]]:
         del sys.modules[name]  # what a program sees in sys.modules is what a cold interpreter would have
     zygote.serve()

@@ -132,7 +132,8 @@ class Slot:
             if stdin:
                 flags |= Flag.STDIN
                 descriptors.append(_memory_file("stdin", stdin, stack, seal=True))
-            frame = Frame(Kind.RUN, self.index, self._epoch, flags, value=bounds.disk_mb, cpu_s=math.ceil(bounds.cpu_s))
+            cpu_s = math.ceil(bounds.cpu_s)
+            frame = Frame(Kind.RUN, self.index, self._epoch, flags, bounds.disk_mb, cpu_s, size=len(payload))
             self._send(frame, descriptors)
         stdout.close_write_end()
         stderr.close_write_end()

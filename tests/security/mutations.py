@@ -54,7 +54,7 @@ class Mutation:
 
 NOTHING = Mutation("nothing")
 
-_INSTALL = Edit("inside/child.py", "        seccomp.install()\n", "        pass\n")
+_INSTALL = Edit("inside/child.py", "        self._seccomp.install()\n", "        pass\n")
 _LOOSE = Edit("deploy/jail.policy", "USE jail DEFAULT ERRNO(38)", "DEFAULT ALLOW")
 
 NO_CALL_FILTER = Mutation("the filter of each call", (_INSTALL,))
@@ -66,7 +66,7 @@ _ANY_KIND = Edit("inside/seccomp.py", "Compare(1, (1, 2), mask=0xF), Compare(2, 
 SOCKETS_OF_ALL_FAMILIES = Mutation("the check of socket families", (_ANY_FAMILY, _LOOSE))
 LOOPBACK_WITHOUT_CHECKS = Mutation("the check of socket types", (_ANY_KIND, _LOOSE))
 
-_KEEP_UID = Edit("inside/child.py", "        os.setresuid(slot.uid, slot.uid, slot.uid)\n")
+_KEEP_UID = Edit("inside/child.py", "            (libc.setresuid, (slot.uid, slot.uid, slot.uid)),\n")
 _KEEP_BOUNDING_SET = Edit("inside/zygote.py", "    linux.forbid_capabilities_to_children()\n")
 KEEPS_ROOT = Mutation("the change of user id", (_KEEP_UID,))
 KEEPS_BOUNDING_SET = Mutation("the empty bounding set", (_KEEP_BOUNDING_SET,))
@@ -92,7 +92,8 @@ JAIL_INHERITS_ENVIRONMENT = Mutation("the empty environment of the jail", (
     Edit("deploy/jail.cfg", "keep_env: false", "keep_env: true"),))  # fmt: skip
 DUMPABLE_ZYGOTE_AND_ONE_USER = Mutation("the protected memory of zygote and init", (
     Edit("inside/zygote.py", "    linux.set_dumpable(False)\n"), _KEEP_UID, _INSTALL))  # fmt: skip
-KEEPS_DESCRIPTORS = Mutation("the closing of descriptors", (Edit("inside/child.py", "    linux.close_from(3)\n"),))
+KEEPS_DESCRIPTORS = Mutation("the closing of descriptors", (
+    Edit("inside/child.py", "(libc.close_range, (3, 0xFFFFFFFF, 0)),", "(libc.close_range, (3, 3, 0)),"),))  # fmt: skip
 MODULES_STAY = Mutation("the removal of our modules", (
     Edit("inside/zygote.py", "        del sys.modules[name]  #", "        pass  #"),))  # fmt: skip
 PROC_OF_THE_JAIL = Mutation("the slot's own /proc", (
@@ -119,8 +120,7 @@ ZYGOTE_READS_PAYLOADS = Mutation("the unread payload", (
          "        self.seen = getattr(self, 'seen', []) + [os.pread(fd, 1 << 20, 0) for fd in descriptors[:1] if frame.kind == 2]\n"),
 ))  # fmt: skip
 _FRESH_FILES = Edit("inside/init.py", "    if not keep_files:\n", "    if False:\n")
-_OWN_IPC = Edit("inside/child.py", "linux.unshare(linux.CLONE_NEWIPC | (linux.CLONE_NEWNET if loopback else 0))",
-                "linux.unshare(linux.CLONE_NEWNET if loopback else 0)")  # fmt: skip
+_OWN_IPC = Edit("inside/child.py", "            (libc.unshare, (linux.CLONE_NEWIPC,)),\n")
 _RESET_PIDS = Edit("inside/init.py", '                os.pwrite(last_pid, b"1", 0)\n', "                pass\n")
 WHAT_CLEANS_A_SLOT = [
     Mutation("the fresh files of each call", (_FRESH_FILES,)),
@@ -128,32 +128,35 @@ WHAT_CLEANS_A_SLOT = [
     Mutation("the pids that begin anew", (_RESET_PIDS,)),
 ]
 NETWORK_OF_THE_SLOT = Mutation("the network namespace of a loopback call", (
-    Edit("inside/child.py", "(linux.CLONE_NEWNET if loopback else 0)", "0"),
+    Edit("inside/child.py", "    linux.unshare(linux.CLONE_NEWNET)\n"),
 ))  # fmt: skip
 WHAT_CLEANS_A_SLOT.append(Mutation("the wait for sockets in flight", (
     Edit("inside/init.py", "            if doubt is Doubt.NONE and not _are_gone(sockets):\n", "            if False:\n"),
 )))  # fmt: skip
 
 NO_CGROUP = Mutation("the cgroup of each call", (
-    Edit("inside/slot.py", "        for fd in self.cgroup_fds:\n            os.write(fd, b\"0\")\n", "        pass\n"),
+    Edit("inside/child.py", "for fd in slot.cgroup_fds),", "for fd in []),"),
+    Edit("inside/slot.py", "                    os.write(fd, b\"0\")\n", "                    pass\n"),
 ))  # fmt: skip
 NETWORK_OF_THE_JAIL = Mutation("the network namespace of each slot", (
     Edit("inside/init.py", " | linux.CLONE_NEWIPC | linux.CLONE_NEWNET)", " | linux.CLONE_NEWIPC)"),
-    Edit("inside/child.py", "_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWNET",
-         "_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS"),
+    Edit("inside/child.py", "_SLOT_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS | linux.CLONE_NEWNET",
+         "_SLOT_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWUTS"),
 ))  # fmt: skip
 
 
 def _failing(step: str, text: str) -> Mutation:
-    return Mutation(f"a working {step}", (Edit("inside/child.py", text, f"raise OSError(5, 'sabotage')  # {text}"),))
+    """A step of a child's set-up that the kernel refuses: a C call that does nothing but fail in its place."""
+    return Mutation(f"a working {step}", (Edit("inside/child.py", text, "(libc.close, (-1,)),"),))
 
 
+_FAILING_SECCOMP = Edit("inside/child.py", "self._seccomp.install()", "raise OSError(9, 'sabotage')")
 FAILING_STEPS = [
-    _failing("cgroup", "slot.join_cgroup()"),
-    _failing("setns", "linux.setns(slot.init_fd, _NAMESPACES)"),
-    _failing("setresuid", "os.setresuid(slot.uid, slot.uid, slot.uid)"),
-    _failing("close_range", "linux.close_from(3)"),
-    _failing("seccomp", "seccomp.install()"),
+    _failing("cgroup", "(libc.setns, (slot.cgroup_namespace, linux.CLONE_NEWCGROUP)),"),
+    _failing("setns", "(libc.setns, (slot.init_fd, _SLOT_NAMESPACES)),"),
+    _failing("setresuid", "(libc.setresuid, (slot.uid, slot.uid, slot.uid)),"),
+    _failing("close_range", "(libc.close_range, (3, 0xFFFFFFFF, 0)),"),
+    Mutation("a working seccomp", (_FAILING_SECCOMP,)),
 ]
 
 
