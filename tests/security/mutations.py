@@ -150,7 +150,7 @@ def _failing(step: str, text: str) -> Mutation:
     return Mutation(f"a working {step}", (Edit("inside/child.py", text, "(libc.close, (-1,)),"),))
 
 
-_FAILING_SECCOMP = Edit("inside/child.py", "self._seccomp.install()", "raise OSError(9, 'sabotage')")
+_FAILING_SECCOMP = Edit("inside/seccomp.py", "] = _libc.syscall\n", "] = _libc.close\n")
 FAILING_STEPS = [
     _failing("cgroup", "(libc.setns, (slot.cgroup_namespace, linux.CLONE_NEWCGROUP)),"),
     _failing("setns", "(libc.setns, (slot.init_fd, _SLOT_NAMESPACES)),"),
@@ -177,7 +177,7 @@ WAITS_FOR_THE_PIPE = Mutation(
     "the answer at exit, not at the end of the pipe", (_KILL_NOTHING,), (_waiting_for_the_pipe,)
 )
 PROGRESS_PAGE_STAYS = Mutation("the unmapped page of progress", (
-    Edit("inside/child.py", "        progress.unmap()\n"),))  # fmt: skip
+    Edit("inside/child.py", "        self._progress.unmap()\n"),))  # fmt: skip
 
 
 def _without_waiting_for_memory() -> AbstractContextManager[object]:
@@ -239,6 +239,6 @@ NO_OUTPUT_LIMIT = Mutation("the output limit", patches=(_patched(slots, "HARD_OU
 NO_DISK_LIMIT = Mutation("the size of the files", (
     Edit("inside/init.py", 'f"size={disk_mb}m,nr_inodes={_FILES_LIMIT},mode=1777"', '"mode=1777"'),))  # fmt: skip
 NO_FILE_SIZE_LIMIT = Mutation("the limit of a file's size", (
-    Edit("inside/child.py", "    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))\n"),))  # fmt: skip
+    Edit("inside/child.py", "        linux.do(((self._limit, (0, resource.RLIMIT_FSIZE, _limits(file_size, file_size), None)),))\n"),))  # fmt: skip
 NO_SHARED_LIMITS = Mutation("the bounds on what users share", (
     Edit("inside/zygote.py", "    _limit_what_users_share()\n"),))  # fmt: skip
