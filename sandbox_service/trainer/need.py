@@ -1,0 +1,135 @@
+"""How much KV cache a set of rollouts on one engine will need: the two rules, and what the second one learns.
+
+Lengths are in tokens. A rollout's *length* is what it holds in the KV cache (prompt, its own text, tool results); its
+*response* is that without the prompt, and ends at `limit` at the latest. Everything here is arithmetic: no clock, no
+chance, so that a scheduler that is told the same things decides the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+BUCKETS = 32
+"""Responses are counted in this many equal steps up to the limit."""
+
+_PRIOR = 4.0
+"""How many rollouts the prior counts for in each bucket."""
+
+_REMEMBERED = 8192
+"""Past this many finished rollouts the older half of the evidence is forgotten: a policy in training changes."""
+
+
+class Need(Protocol):
+    """A rule: what a set of rollouts needs, and what it hears about rollouts to know it better."""
+
+    def tokens(self, held: Iterable[tuple[int, int]]) -> float:
+        """KV cache to keep for rollouts of one engine, each given as (prompt, length) so far."""
+
+    def grew(self, before: int, after: int) -> None:
+        """A response grew from `before` to `after` tokens."""
+
+    def finished(self, response: int) -> None:
+        """A rollout ended with this response length."""
+
+    def preempted(self) -> None:
+        """A rollout lost its KV cache: too much had been admitted."""
+
+
+@dataclass
+class WorstCase:
+    """The paper's rule (section 3.2): each rollout may reach the limit, so K = floor(free / L) more can start."""
+
+    limit: int
+
+    def tokens(self, held: Iterable[tuple[int, int]]) -> float:
+        return float(sum(prompt + self.limit for prompt, _ in held))
+
+    def grew(self, before: int, after: int) -> None: ...
+
+    def finished(self, response: int) -> None: ...
+
+    def preempted(self) -> None: ...
+
+
+@dataclass
+class Expected:
+    """The highest expected occupancy over the time to come, plus a margin that preemptions adjust.
+
+    Rollouts of one engine grow together, a token each per decoding step, and end at different lengths. After h steps
+    one that has r tokens now holds r + h with probability S(r + h) / S(r) and nothing otherwise; so the occupancy to
+    expect has a peak over h that is far below the sum of the final lengths. S, the share of responses longer than a
+    length, is the Kaplan-Meier estimate over finished *and* unfinished rollouts: the first to finish are the short
+    ones, and an average over the finished alone would take them for typical. Before anything is known every length up
+    to the limit is equally likely.
+
+    The margin is `deviations` standard deviations of that occupancy. A preemption adds `_STEP`, a finished rollout
+    takes away `_STEP * tolerated`: in balance the share of rollouts that are preempted is `tolerated`.
+    """
+
+    limit: int
+    tolerated: float = 0.02
+    deviations: float = 1.0
+    _ended: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
+    _passed: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
+    _survival: list[float] = field(default_factory=list)
+    _news: float = 0.0
+
+    _STEP = 0.25
+    _MOST_DEVIATIONS = 6.0
+
+    @property
+    def bucket_tokens(self) -> float:
+        return self.limit / BUCKETS
+
+    def bucket(self, response: int) -> int:
+        return min(int(response / self.bucket_tokens), BUCKETS - 1)
+
+    def tokens(self, held: Iterable[tuple[int, int]]) -> float:
+        counts, sizes = [0] * BUCKETS, [0.0] * BUCKETS
+        for prompt, length in held:
+            here = self.bucket(length - prompt)
+            counts[here] += 1
+            sizes[here] += length
+        present = [(b, counts[b], sizes[b]) for b in range(BUCKETS) if counts[b]]
+        survival, step = self.survival(), self.bucket_tokens
+        highest = sum(sizes)
+        for ahead in range(1, BUCKETS):
+            grown, mean, variance = ahead * step, 0.0, 0.0
+            for b, count, size in present:
+                if b + ahead >= BUCKETS:
+                    break
+                alive = survival[b + ahead] / survival[b]
+                then = size + count * grown
+                mean += alive * then
+                variance += alive * (1.0 - alive) * then * then / count
+            highest = max(highest, mean + self.deviations * math.sqrt(variance))
+        return highest
+
+    def survival(self) -> list[float]:
+        """The share of responses that reach the start of each bucket; recomputed when a tenth is new."""
+        evidence = sum(self._ended)
+        if not self._survival or self._news > 0.1 * evidence:
+            share, self._survival, self._news = 1.0, [], 0.0
+            for b in range(BUCKETS):
+                self._survival.append(max(share, 1e-9))
+                uniform = 1.0 / (BUCKETS - b)
+                share *= 1.0 - (self._ended[b] + _PRIOR * uniform) / (self._ended[b] + self._passed[b] + _PRIOR)
+        return self._survival
+
+    def grew(self, before: int, after: int) -> None:
+        for b in range(self.bucket(before), self.bucket(after)):
+            self._passed[b] += 1.0
+
+    def finished(self, response: int) -> None:
+        self._ended[self.bucket(response)] += 1.0
+        self._news += 1.0
+        self.deviations = max(0.0, self.deviations - self._STEP * self.tolerated)
+        if sum(self._ended) > _REMEMBERED:
+            self._ended = [count / 2 for count in self._ended]
+            self._passed = [count / 2 for count in self._passed]
+
+    def preempted(self) -> None:
+        self.deviations = min(self._MOST_DEVIATIONS, self.deviations + self._STEP)

@@ -1,0 +1,41 @@
+"""The simulated engines of `loadtest/scheduler_sim.py`, and what the scheduler gains on them at one point."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtest.scheduler_sim import LIMIT, MEAN_CALLS, MOST_TURNS, Speed, scripts, simulate
+from sandbox_service.trainer.scheduler import Policy
+
+
+def test_time_and_steps_are_inverse() -> None:
+    speed = Speed()
+    for steps in (1.0, 37.5, 4000.0):
+        assert speed.steps(speed.duration(steps, 100, 3e5), 100, 3e5) == pytest.approx(steps)
+
+
+def test_the_workload_has_the_paper_s_turns_and_lengths() -> None:
+    workload = scripts(4000, 0.6, 0)
+    calls = sum(len(script.turns) - 1 for script in workload) / len(workload)
+    assert calls == pytest.approx(MEAN_CALLS, rel=0.05)
+    assert max(len(script.turns) for script in workload) <= MOST_TURNS
+    assert max(script.final - script.prompt for script in workload) == LIMIT
+    assert workload == scripts(4000, 0.6, 0) != scripts(4000, 0.6, 1)
+
+
+def test_with_room_for_all_nothing_is_computed_twice_by_whoever_keeps_rollouts_in_place() -> None:
+    for policy in set(Policy) - {Policy.ROUND_ROBIN}:
+        outcome = simulate(policy, engines=1, spread=0.6, pressure=0.5, seed=0)
+        assert outcome.recomputed == outcome.preempted == 0, policy
+    assert simulate(Policy.ROUND_ROBIN, engines=2, spread=0.6, pressure=0.5, seed=0).recomputed > 0
+
+
+def test_under_pressure_the_expectation_beats_the_baselines() -> None:
+    """At one point; both seeds. Bars of the paper's baseline, and of recomputation against the static split."""
+    for seed in (0, 1):
+        found = {policy: simulate(policy, engines=2, spread=0.6, pressure=4, seed=seed) for policy in Policy}
+        ours, static = found[Policy.EXPECTED], found[Policy.STATIC]
+        assert found[Policy.STATIC_BARRIER].makespan_s > 1.5 * ours.makespan_s
+        assert found[Policy.WORST_CASE].makespan_s > 1.1 * ours.makespan_s
+        assert static.makespan_s > ours.makespan_s
+        assert ours.recomputed < static.recomputed / 5
