@@ -41,7 +41,7 @@ chaos: $(DEV) image
 	$(BIN)/python -m tests.chaos.driver
 
 soak: $(DEV) image
-	$(BIN)/python -m loadtest.soak
+	$(BIN)/python -m tests.chaos.soak
 
 image: $(READY) root
 	@$(BIN)/sandbox-service rootfs build
