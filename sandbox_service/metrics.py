@@ -50,6 +50,11 @@ FORK_TIME = Histogram(
 SECOND_ATTEMPTS = Counter(
     "sandbox_second_attempts", "Executions that repeat one lost to a fault of ours", registry=WORKER
 )
+STARVED = Counter(
+    "sandbox_starved_executions",
+    "Executions repeated because they hit their wall limit for want of a CPU",
+    registry=WORKER,
+)
 SLOTS = Gauge("sandbox_slots", "Executions this worker can run at once", registry=WORKER)
 SLOTS_BUSY = Gauge("sandbox_slots_busy", "Executions under way", registry=WORKER)
 SLOTS_RETIRED = Counter(

@@ -231,7 +231,7 @@ class Usage(Answer):
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    descheduled_s: float | None = Field(None, description="time its main thread waited for a CPU, where known")
+    descheduled_s: float | None = Field(None, description="time it was ready to run and had no CPU, where known")
     memory_peak_mb: float | None = Field(None, description="null where the kernel cannot tell it per call")
 
 

@@ -60,6 +60,15 @@ class Verdict:
     message: str | None = None
 
 
+def was_starved(evidence: Evidence, wall_limit_s: float) -> bool:
+    """Whether it passed its wall limit for want of a CPU: it waited for one for half of the time or longer, and its
+    processes together had less than that. What waits for its own children's sake is not starved."""
+    ended_late = evidence.wall_s > wall_limit_s + _LATE_S
+    hit = ended_late if os.WIFEXITED(evidence.wait_status) else evidence.kill is Kill.WALL
+    half = wall_limit_s / 2
+    return hit and (evidence.descheduled_s or 0) >= half and evidence.cpu_s < half
+
+
 def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdict:
     """Decide the status. The order matters: our own faults first, then what we did, then what the program did."""
     if evidence.step != Step.DONE:

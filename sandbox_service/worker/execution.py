@@ -12,8 +12,9 @@ from sandbox_service import logs, metrics
 from sandbox_service.inside import fetch
 from sandbox_service.models import CANCELLED_MESSAGE, Job, Limits, Result, Status, Timings, Truncated, Usage
 from sandbox_service.queue import MAX_ATTEMPTS, Execution
-from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge
+from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge, was_starved
 from sandbox_service.worker.pool import NotStarted, Pool, Program
+from sandbox_service.worker.profiles import Profile
 from sandbox_service.worker.slots import Bounds, JailLost, Slot
 
 _PAUSE_S = 0.25
@@ -77,7 +78,7 @@ class Executor:
         evidence: Evidence | None = None
         fetched = b""
         try:
-            evidence, fetched = await self._pool.run(_program(job), image, profile, bounds, run.may_start)
+            evidence, fetched = await self._run(run, _program(job), image, profile, bounds)
             verdict = judge(evidence, bounds.cpu_s, bounds.wall_s)
         except NotStarted:
             verdict = Verdict(Status.CANCELLED, message=CANCELLED_MESSAGE)
@@ -103,6 +104,23 @@ class Executor:
             _add_files(result, job, fetched)
         result.timings = _timings(run, evidence)
         return result
+
+    async def _run(
+        self, run: Run, program: Program, image: str, profile: Profile, bounds: Bounds
+    ) -> tuple[Evidence, bytes]:
+        """Run it, and once more if it hit its wall limit for want of a CPU: load is no verdict on the code (R9).
+
+        That is no attempt of its own, and begins only if its wall limit fits before the deadline.
+        """
+        job_id, attempt = run.execution.id, run.execution.attempt
+        evidence, fetched = await self._pool.run(program, image, profile, bounds, run.may_start)
+        if not was_starved(evidence, bounds.wall_s) or time.monotonic() + bounds.wall_s > bounds.deadline:
+            return evidence, fetched
+        metrics.STARVED.inc()
+        _log.warning("repeating a call that got no CPU", call=job_id, descheduled_s=evidence.descheduled_s)
+        _log.debug("execution given back", call=job_id, attempt=attempt)
+        _log.debug("execution started", call=job_id, attempt=attempt)
+        return await self._pool.run(program, image, profile, bounds, run.may_start)
 
 
 def _failed(job: Job, attempt: int, worker: str) -> Result:

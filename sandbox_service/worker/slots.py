@@ -113,7 +113,7 @@ class Slot:
             kill=watch.reason,
             oom_kills=after.oom_kills - before.oom_kills,
             cpu_s=after.cpu_s - before.cpu_s,
-            descheduled_s=frame.run_delay_ns / 1e9 if frame.run_delay_ns else None,
+            descheduled_s=max(frame.run_delay_ns / 1e9, watch.descheduled_s) or None,
             memory_peak=None if after.memory_peak is None else max(0, after.memory_peak - baseline),
             stdout=stdout.kept,
             stderr=stderr.kept,
@@ -210,6 +210,8 @@ class _Watch:
     ) -> None:
         self.started_at: float | None = None
         self.reason: Kill | None = None
+        self.descheduled_s = 0.0
+        """Of the thread that waited longest, when the wall limit was hit; the zygote tells the main thread's alone."""
         self._slot = slot
         self.bounds = bounds
         self._before = before
@@ -248,6 +250,8 @@ class _Watch:
         now = time.monotonic()
         exceeded, due = self._check(now)
         if exceeded is not None:
+            if exceeded is Kill.WALL:
+                self.descheduled_s = self._slot.leaf.descheduled_s()
             self._kill(exceeded)
         else:
             self._timer = self._loop.call_later(max(due - now, _SHORTEST_TICK_S), self._tick)

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox_service.inside.frames import Step
 from sandbox_service.models import Status
-from sandbox_service.worker.evidence import Evidence, Kill, judge
+from sandbox_service.worker.evidence import Evidence, Kill, judge, was_starved
 
 CPU_LIMIT_S = 2.0
 
@@ -125,3 +125,29 @@ def test_a_limit_holds_also_when_nobody_looked(measured: dict[str, float], limit
     """A worker that was held up did not kill it in time: exit code 0 is no excuse."""
     verdict = judge(evidence(exited(0), started_at=100.0, **{"exited_at": 101.0, **measured}), 10, 60)
     assert (verdict.status, verdict.limit) == (Status.TIMED_OUT, limit)
+
+
+@pytest.mark.parametrize(
+    ("seen", "starved"),
+    [
+        (evidence(signal.SIGKILL, kill=Kill.WALL, descheduled_s=1.2), True),
+        # Held up so long that it was not killed, and ended by itself, too late.
+        (evidence(exited(0), exited_at=4.0, descheduled_s=1.2), True),
+        # Not even its set-up got a CPU.
+        (evidence(signal.SIGKILL, kill=Kill.WALL, descheduled_s=1.9, step=Step.FORKED), True),
+        # It slept, or waited for nobody knows what: its own doing.
+        (evidence(signal.SIGKILL, kill=Kill.WALL, descheduled_s=0.9), False),
+        (evidence(signal.SIGKILL, kill=Kill.WALL), False),
+        # Its processes stood in one another's way.
+        (evidence(signal.SIGKILL, kill=Kill.WALL, descheduled_s=1.9, cpu_s=1.1), False),
+        # It was slow to start, and in time.
+        (evidence(exited(0), exited_at=3.4, descheduled_s=1.2), False),
+        (evidence(exited(0), kill=Kill.WALL, exited_at=3.6, descheduled_s=1.2), False),
+        # Other limits do not depend on load.
+        (evidence(signal.SIGKILL, kill=Kill.CPU, descheduled_s=1.2), False),
+        (evidence(signal.SIGKILL, kill=Kill.CANCELLED, descheduled_s=1.2), False),
+    ],
+)
+def test_want_of_a_cpu_is_no_verdict(seen: Evidence, starved: bool) -> None:
+    """With a wall limit of 2 s: half of it waiting for a CPU, by the kernel's count."""
+    assert was_starved(seen, 2.0) is starved
