@@ -43,7 +43,7 @@ SPEED_SHARE = 0.4
 SLOWER_BY = 0.05
 _BASELINE_S = 3.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PATIENT = Retries(failures=10_000, cap_s=0.5)
+_PATIENT = Retries(cap_s=0.5, patience_s=10_000, infra_errors=0)
 console = Console(stderr=True)
 
 
@@ -125,7 +125,7 @@ class Soak:
         async def one_client() -> None:
             for start in numbers:
                 calls = [ledger.open() for _ in range(min(BATCH, count - start))]
-                async for index, result in sdk.stream_batch(calls):
+                async for index, result in sdk.map(calls):
                     ledger.close(str(calls[index].id), result)
 
         async with asyncio.TaskGroup() as group:
