@@ -20,7 +20,7 @@ import httpx
 
 from loadtest import ledger as book
 from loadtest.ledger import Ledger
-from sandbox_service.client import AsyncSandboxClient, Retries, Status
+from sandbox_service.client import AsyncSandboxClient, Status
 from tests.chaos.proxy import State
 from tests.chaos.rig import LEASE_S, NotHit, Part, Rig, is_init, state_of, until
 from tests.e2e.processes import children_of, jails_below, name_of, parent_of
@@ -285,7 +285,7 @@ async def expire(scene: Scene) -> int:
 async def poison(scene: Scene) -> int:
     """A call that kills its worker each time: two attempts, then `infra_error` and a dead letter; the others go on."""
     call_id = f"poison-{random.getrandbits(64):x}"
-    async with AsyncSandboxClient(scene.rig.urls[0], retries=Retries(patience_s=1000, infra_errors=0)) as sdk:
+    async with AsyncSandboxClient(scene.rig.urls[0], retries=book.PATIENT) as sdk:
         waiting = asyncio.create_task(sdk.run(book.make_call(call_id, pause_s=8.0)))
         for attempt in (1, 2):
             await until(lambda n=attempt: book.executions(scene.rig.worker_logs())[call_id] >= n, BACK_S, "it runs")
