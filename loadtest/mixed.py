@@ -1,8 +1,10 @@
 """Many clients at once, each sending one call of the workload after the other; every answer is checked.
 
-    python -m loadtest.mixed [--url URL] [--calls 2000] [--clients 64] [--seed 0]
+    python -m loadtest.mixed [--url URL] [--calls 2000] [--clients 64] [--seed 0] [--humaneval]
 
-Exit code 1 if one answer is not the expected one, is missing, or comes with another call's id.
+With `--humaneval`, HumanEval's programs (with their solutions) are among the calls. Exit code 1 if one answer is not
+the expected one, is missing, or comes with another call's id. No call of either expects to be ended by SIGSYS, which
+is what a refused system call would do: the number of those is printed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtest import target
-from loadtest.workload import WorkloadCall, load
+from loadtest.workload import WorkloadCall, humaneval, humaneval_path, load
 from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.errors import SandboxError
 
@@ -30,6 +32,7 @@ console = Console()
 @dataclass
 class Report:
     statuses: Counter[str] = field(default_factory=Counter)
+    signals: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
     """Of calls that are expected to be `ok`, so that time-outs do not hide what the service does."""
     wrong: list[str] = field(default_factory=list)
@@ -40,9 +43,10 @@ class Report:
         return 1000 * ordered[int(share * (len(ordered) - 1))]
 
 
-def choose(count: int, seed: int) -> list[WorkloadCall]:
+def choose(count: int, seed: int, *, with_humaneval: bool = False) -> list[WorkloadCall]:
     """Return `count` calls in random order; each of the workload's occurs about equally often."""
-    chosen = list(islice(cycle(load("toolcalls")), count))
+    calls = load("toolcalls") + (humaneval() if with_humaneval else [])
+    chosen = list(islice(cycle(calls), count))
     random.Random(seed).shuffle(chosen)  # noqa: S311  (an order, not a secret)
     return chosen
 
@@ -73,10 +77,16 @@ async def send(client: AsyncSandboxClient, number: int, item: WorkloadCall, repo
     if item.expected.status == "ok":
         report.latencies_s.append(time.monotonic() - begun)
     report.statuses[result.status.value] += 1
+    if result.signal is not None:
+        report.signals[result.signal] += 1
     report.ids.add(result.id)
     if result.id != call.id:
         report.wrong.append(f"{item.name}: asked as {call.id}, answered as {result.id}")
     report.wrong += [f"{item.name}: {sentence}" for sentence in item.expected.mismatches(result)]
+
+
+def _others(signals: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in signals.items() if name != "SIGSYS") or "none"
 
 
 def main() -> int:
@@ -85,14 +95,18 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--humaneval", action="store_true", help="HumanEval's programs too (the variable HUMANEVAL)")
     options = parser.parse_args()
-    calls = choose(options.calls, options.seed)
+    if options.humaneval and not humaneval_path().exists():
+        parser.error(f"HumanEval is not at {humaneval_path()}: give its place with HUMANEVAL=FILE")
+    calls = choose(options.calls, options.seed, with_humaneval=options.humaneval)
     with target.service(options.url) as url:
         begun = time.monotonic()
         report = asyncio.run(run(url, calls, options.clients))
         took_s = time.monotonic() - begun
     for status, count in report.statuses.most_common():
         console.print(f"{count:6} {status}")
+    console.print(f"ended by SIGSYS: {report.signals['SIGSYS']}; by another signal: {_others(report.signals)}")
     console.print(
         f"{len(report.ids)} of {len(calls)} calls answered in {took_s:.1f} s ({len(calls) / took_s:.0f}/s); "
         f"{len(report.wrong)} wrong; calls that are ok: p50 {report.percentile_ms(0.5):.0f} ms, "

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 CODE_BYTES = 256 * 1024
 STDIN_BYTES = 8 * 1024 * 1024
@@ -149,14 +149,31 @@ def _reserved(value: Any) -> None:
         raise ValueError("sessions are not offered yet; leave this field out")
 
 
+def _written(pattern: str, **more: Any) -> WithJsonSchema:
+    """What the published schema says of a text whose rules are checked by code; regular expressions as in ECMA-262."""
+    return WithJsonSchema({"type": "string", "pattern": pattern, **more})
+
+
+_NAME_OF_VARIABLE = r"^(?!LD_|PYTHON|GCONV_PATH|BASH_ENV|ENV$|IFS$)[A-Za-z_][A-Za-z0-9_]{0,127}$"
+_PATH = r"^(?!([^\u0000]*/)?\.{0,2}(/|$))[^\u0000]{1,255}$"
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+
+
+def _whole(number: Any) -> Any:
+    """JSON has one kind of number: 5.0 is an integer there, and some clients write it so."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 Text = Annotated[str, _bounded_text(STDIN_BYTES)]
-ShortText = Annotated[str, _bounded_text(64 * 1024), AfterValidator(_no_nul)]
+ShortText = Annotated[str, _bounded_text(64 * 1024), AfterValidator(_no_nul), _written(r"^[^\u0000]*$")]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-RelativePath = Annotated[str, _bounded_text(255), AfterValidator(_relative_path)]
-Base64 = Annotated[str, BeforeValidator(_base64_content)]
-EnvName = Annotated[str, AfterValidator(_env_name)]
+RelativePath = Annotated[str, _bounded_text(255), AfterValidator(_relative_path), _written(_PATH)]
+Base64 = Annotated[str, BeforeValidator(_base64_content), _written(_BASE64, contentEncoding="base64")]
+EnvName = Annotated[str, AfterValidator(_env_name), _written(_NAME_OF_VARIABLE)]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-LabelValue = Annotated[str, Field(max_length=256), _bounded_text(1024), AfterValidator(_no_nul)]
+LabelValue = Annotated[
+    str, Field(max_length=256), _bounded_text(1024), AfterValidator(_no_nul), _written(r"^[^\u0000]*$", maxLength=256)
+]
 
 
 class Limits(Model):
@@ -169,6 +186,8 @@ class Limits(Model):
     processes: int | None = Field(None, ge=1, le=4096, description="processes and threads at once")
     disk_mb: int | None = Field(None, ge=1, le=65_536, description="MiB of files in /tmp and the working directory")
 
+    _integers = field_validator("memory_mb", "output_kb", "processes", "disk_mb", mode="before")(_whole)
+
 
 class Call(Model):
     """One piece of code to run."""
@@ -178,9 +197,14 @@ class Call(Model):
     code: Annotated[str, _bounded_text(CODE_BYTES)]
     stdin: Text = ""
     args: list[ShortText] = Field(default_factory=list, max_length=256)
-    env: dict[EnvName, ShortText] = Field(default_factory=dict, max_length=256)
+    env: dict[EnvName, ShortText] = Field(
+        default_factory=dict, max_length=256, json_schema_extra={"additionalProperties": False}
+    )
     files: Annotated[dict[RelativePath, Base64], AfterValidator(_no_clashes)] = Field(
-        default_factory=dict, max_length=FILES_COUNT, description="files to place in the working directory, as base64"
+        default_factory=dict,
+        max_length=FILES_COUNT,
+        description="files to place in the working directory, as base64",
+        json_schema_extra={"additionalProperties": False},
     )
     fetch: list[RelativePath] = Field(
         default_factory=list, max_length=FILES_COUNT, description="files to return in the Result, if they exist"
@@ -197,9 +221,14 @@ class Call(Model):
     image: Identifier | None = Field(None, description="name of the rootfs to run in; None is the default image")
     priority: Literal["interactive", "batch"] = "interactive"
     labels: dict[LabelName, LabelValue] = Field(
-        default_factory=dict, max_length=16, description="echoed; calls can be cancelled by label"
+        default_factory=dict,
+        max_length=16,
+        description="echoed; calls can be cancelled by label",
+        json_schema_extra={"additionalProperties": False},
     )
     session: Annotated[None, BeforeValidator(_reserved)] = Field(None, description="reserved; refused for now")
+
+    _integers = field_validator("seed", mode="before")(_whole)
 
 
 class Job(Call):

@@ -29,6 +29,7 @@ from sandbox_service.models import Batch, Call
 from sandbox_service.queue import State
 
 NDJSON = "application/x-ndjson"
+_LABEL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _QVALUE = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 
@@ -93,7 +94,7 @@ class Api:
 
     async def delete_label(self, request: Request) -> Response:
         name, colon, value = _query(request, "label").get("label", "").partition(":")
-        if not (name and colon):
+        if not (colon and _LABEL_NAME.fullmatch(name)):
             raise InvalidCall("label: say which calls to cancel, as ?label=name:value", field="label")
         return answer_json({"cancelled": await self._calls.cancel_label(_tenant(request), name, value)})
 

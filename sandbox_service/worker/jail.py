@@ -206,7 +206,8 @@ class Jail:
             self._kill()
             for slot in self._slots:
                 slot.lose(JailLost("the worker is stopping"))
-        await self._watching
+        # Who awaits this may be cancelled (a pool that stops while it makes a jail anew); what watches must not be.
+        await asyncio.shield(self._watching)
         for leaf in self._leaves:
             await _remove_when_empty(leaf)
 

@@ -23,7 +23,7 @@ from sandbox_service.worker import jail, pool, rootfs
 from sandbox_service.worker.execution import Executor, Run
 from sandbox_service.worker.nsjail import choose_id_range
 from sandbox_service.worker.profiles import Profile, read_profiles
-from tests.security.mutations import NOTHING, Mutation
+from tests.security.mutation import NOTHING, Mutation
 
 TIMEOUT_S = 30.0
 _settings = Settings()

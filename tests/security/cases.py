@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sandbox_service.models import Result, Status
-from tests.security.mutations import Mutation
+from tests.security.mutation import Mutation
 
 Check = Callable[[Result], None]
 

@@ -1,58 +1,9 @@
 # ruff: noqa: E501 (a table)
-"""The table of protections: how each is taken away, for tests only.
-
-An edit names the exact text that implements the protection and must find it exactly once: when the code changes, the
-mutation fails instead of quietly taking nothing away.
-"""
+"""The table of protections inside the jail, as edits of the code and the policies that are mounted into it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
-from unittest import mock
-
-from sandbox_service.models import Job, Result
-from sandbox_service.worker import cgroup, evidence, execution, nsjail, pool, slots
-
-Patch = Callable[[], AbstractContextManager[object]]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Replace `old` by `new` in a file of `inside/` or `deploy/`."""
-
-    file: str
-    old: str
-    new: str = ""
-
-    def apply(self, root: Path) -> None:
-        path = root / self.file
-        text = path.read_text()
-        found = text.count(self.old)
-        assert found == 1, f"{self.file} has {found} places with {self.old!r}: bring the mutation up to date"
-        path.write_text(text.replace(self.old, self.new))
-
-
-@dataclass(frozen=True)
-class Mutation:
-    protection: str
-    """What is taken away, as SECURITY.md names it."""
-    edits: tuple[Edit, ...] = ()
-    patches: tuple[Patch, ...] = ()
-    """Changes to the worker's own modules, in the test's process."""
-
-    def __str__(self) -> str:
-        return self.protection.replace(" ", "-")
-
-    def edits_of(self, folder: str) -> list[Edit]:
-        return [edit for edit in self.edits if edit.file.startswith(f"{folder}/")]
-
-
-NOTHING = Mutation("nothing")
+from tests.security.mutation import Edit, Mutation
 
 _INSTALL = Edit("inside/child.py", "        self._seccomp.install()\n", "        pass\n")
 _LOOSE = Edit("deploy/jail.policy", "USE jail DEFAULT ERRNO(38)", "DEFAULT ALLOW")
@@ -75,19 +26,6 @@ KEEPS_ROOT_AND_CAPABILITIES = Mutation(
 )
 
 
-def _with_writable_root() -> AbstractContextManager[object]:
-    command = nsjail.command
-
-    def writable(*arguments: Any) -> list[str]:
-        return [*command(*arguments)[:-1], "--rw", "--"]
-
-    return mock.patch.object(nsjail, "command", writable)
-
-
-WRITABLE_ROOT = Mutation("the read-only root", patches=(_with_writable_root,))
-
-Run = Callable[..., Awaitable[Result]]
-
 JAIL_INHERITS_ENVIRONMENT = Mutation("the empty environment of the jail", (
     Edit("deploy/jail.cfg", "keep_env: false", "keep_env: true"),))  # fmt: skip
 DUMPABLE_ZYGOTE_AND_ONE_USER = Mutation("the protected memory of zygote and init", (
@@ -104,16 +42,6 @@ CODE_FOLDER_STAYS = Mutation("the hidden code folder", (
     Edit("inside/init.py", "    linux.unmount(CODE_FOLDER, linux.MNT_DETACH)\n"),))  # fmt: skip
 
 
-def _with_expected_output() -> AbstractContextManager[object]:
-    make = execution._program
-
-    def telling(job: Job) -> pool.Program:
-        return replace(make(job), env={**job.env, "EXPECTED": job.expected_stdout or ""})
-
-    return mock.patch.object(execution, "_program", telling)
-
-
-EXPECTED_OUTPUT_IN_THE_JAIL = Mutation("the comparison outside the jail", patches=(_with_expected_output,))
 ZYGOTE_READS_PAYLOADS = Mutation("the unread payload", (
     Edit("inside/zygote.py", "        frame = frames.unpack(packet)\n",
          "        frame = frames.unpack(packet)\n"
@@ -160,85 +88,54 @@ FAILING_STEPS = [
 ]
 
 
-def _waiting_for_the_pipe() -> AbstractContextManager[object]:
-    gather = slots.Slot._evidence
-
-    def patient(slot: slots.Slot, frame: Any, watch: Any, before: Any, stdout: Any, stderr: Any, sent: float) -> Any:
-        until = time.monotonic() + 1.5
-        while not stdout.at_end and time.monotonic() < until and b"42" not in stdout.kept:
-            stdout.drain()
-        return gather(slot, frame, watch, before, stdout, stderr, sent)
-
-    return mock.patch.object(slots.Slot, "_evidence", patient)
-
-
-_KILL_NOTHING = Edit("inside/init.py", "    if not _kill_everything():\n", "    if False:\n")
-WAITS_FOR_THE_PIPE = Mutation(
-    "the answer at exit, not at the end of the pipe", (_KILL_NOTHING,), (_waiting_for_the_pipe,)
-)
 PROGRESS_PAGE_STAYS = Mutation("the unmapped page of progress", (
     Edit("inside/child.py", "        self._progress.unmap()\n"),))  # fmt: skip
 
 
-def _without_waiting_for_memory() -> AbstractContextManager[object]:
-    return mock.patch.object(cgroup.Leaf, "is_unused", lambda leaf: leaf.processes() == 0)
-
-
-MEMORY_IS_NOT_AWAITED = Mutation("the wait for a call's memory", patches=(_without_waiting_for_memory,))
-
-
-def _without_looking_at_the_group() -> AbstractContextManager[object]:
-    return mock.patch.object(cgroup.Leaf, "is_unused", return_value=True)
-
-
-NOTHING_IS_KILLED_NOR_COUNTED = Mutation(
-    "the kill of all that is left, and the look at the group after it",
-    (_KILL_NOTHING,),
-    (_without_looking_at_the_group,),
-)
-
-
-def _patched(target: object, name: str, value: object) -> Patch:
-    return lambda: mock.patch.object(target, name, value)
-
-
-class _NoClock(slots._Watch):
-    """Watches output and the deadline only."""
-
-    def _check(self, now: float) -> tuple[evidence.Kill | None, float]:
-        return None, now + 0.05
-
-
-def _without_limit(name: str) -> Patch:
-    """The leaf's limits with one of them taken away: up to what a test machine can bear."""
-    begin = cgroup.LeafV1.begin, cgroup.LeafV2.begin
-
-    def generous(which: int) -> Callable[..., Any]:
-        def replacement(leaf: Any, memory_mb: int, processes: int) -> Any:
-            return begin[which](
-                leaf, 1024 if name == "memory" else memory_mb, 400 if name == "processes" else processes
-            )
-
-        return replacement
-
-    @contextmanager
-    def patches() -> Iterator[None]:
-        with (
-            mock.patch.object(cgroup.LeafV1, "begin", generous(0)),
-            mock.patch.object(cgroup.LeafV2, "begin", generous(1)),
-        ):
-            yield
-
-    return patches
-
-
-NO_CLOCKS = Mutation("the worker's clocks", patches=(_patched(slots, "_Watch", _NoClock),))
-NO_MEMORY_LIMIT = Mutation("the memory limit", patches=(_without_limit("memory"),))
-NO_PROCESS_LIMIT = Mutation("the limit of processes", patches=(_without_limit("processes"),))
-NO_OUTPUT_LIMIT = Mutation("the output limit", patches=(_patched(slots, "HARD_OUTPUT_FACTOR", 1 << 20),))
 NO_DISK_LIMIT = Mutation("the size of the files", (
     Edit("inside/init.py", 'f"size={disk_mb}m,nr_inodes={_FILES_LIMIT},mode=1777"', '"mode=1777"'),))  # fmt: skip
 NO_FILE_SIZE_LIMIT = Mutation("the limit of a file's size", (
     Edit("inside/child.py", "        linux.do(((self._limit, (0, resource.RLIMIT_FSIZE, _limits(file_size, file_size), None)),))\n"),))  # fmt: skip
 NO_SHARED_LIMITS = Mutation("the bounds on what users share", (
     Edit("inside/zygote.py", "    _limit_what_users_share()\n"),))  # fmt: skip
+
+RANDOM_STATE_IS_SHARED = Mutation("the new random state of each call", (
+    Edit("inside/interpreter.py", "    randomness.renew(seed)\n"),))  # fmt: skip
+HASH_SEED_OF_EACH_ZYGOTE = Mutation("the fixed hash seed", (
+    Edit("deploy/jail.cfg", "PYTHONHASHSEED=0", "PYTHONHASHSEED=random"),))  # fmt: skip
+NAMES_OF_GROUPS = Mutation("the cgroup namespace", (
+    Edit("inside/child.py", "            (libc.setns, (slot.cgroup_namespace, linux.CLONE_NEWCGROUP)),\n"),))  # fmt: skip
+FILES_STAY = Mutation("the fresh files of each call", (_FRESH_FILES,))
+IPC_OF_THE_JAIL = Mutation("the IPC namespace of each call", (_OWN_IPC,))
+NETWORK_OF_THE_MACHINE = Mutation("the network namespaces", (
+    Edit("deploy/jail.cfg", "clone_newnet: true", "clone_newnet: false"),
+    *NETWORK_OF_THE_JAIL.edits,
+    Edit("inside/child.py", "            _make_loopback()\n", "            pass\n"),
+))  # fmt: skip
+UNREAPED_ORPHANS = Mutation("the reaping of orphans", (
+    Edit("inside/init.py", "    signal.signal(signal.SIGCHLD, signal.SIG_IGN)"),))  # fmt: skip
+PROGRAM_IS_PID_1 = Mutation("the init that is pid 1", (
+    Edit("inside/slot.py", "        linux.setns(self.init_fd, linux.CLONE_NEWPID)\n        try:",
+         "        linux.unshare(linux.CLONE_NEWPID)\n        try:"),))  # fmt: skip
+LOST_SLOTS_STAY = Mutation("the replacement of a slot", (
+    Edit("inside/zygote.py", "                self._replace(slot)\n",
+         "                pass\n"),))  # fmt: skip
+ZYGOTE_IN_THE_GROUP = Mutation("the zygote's place outside of the call's group, and the call's as the first victims", (
+    Edit("inside/slot.py", "        self.cgroup_fds = cgroup_fds\n",
+         "        self.cgroup_fds = cgroup_fds\n        for fd in cgroup_fds: os.write(fd, b'0')\n"),
+    Edit("inside/zygote.py", "    linux.set_dumpable(False)\n",
+         "    open('/proc/self/oom_score_adj', 'w').write('1000')\n    linux.set_dumpable(False)\n"),
+    Edit("inside/child.py", '(libc.write, (3, b"1000", 4))', '(libc.write, (3, b"0", 1))'),
+))  # fmt: skip
+FETCH_FOLLOWS_LINKS = Mutation("the refusal of links while files are fetched", (
+    Edit("inside/fetch.py", "os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_DIRECTORY | os.O_CLOEXEC"),
+    Edit("inside/fetch.py", "os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_NOCTTY | os.O_CLOEXEC"),
+))  # fmt: skip
+CORES = Mutation("the limit of core files", (
+    Edit("inside/zygote.py", "    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"),))  # fmt: skip
+CLONE3_IS_REFUSED = Mutation("ENOSYS for clone3, to which libraries have another way", (
+    Edit("inside/syscalls.tbl", "435     435  clone3                  ENOSYS", "435     435  clone3                  EPERM"),
+))  # fmt: skip
+NO_LOOPBACK = Mutation("the filter for loopback", (
+    Edit("inside/seccomp.py", 'return CHECKS | {"family_of_socket": _UNIX_AND_LOOPBACK} if loopback else CHECKS', "return CHECKS"),
+))  # fmt: skip

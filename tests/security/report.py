@@ -19,6 +19,7 @@ from tests.security import (
     test_c_processes,
     test_d_resources,
     test_e_kernel,
+    test_e_surroundings,
     test_f_still_works,
     test_sabotage,
 )
@@ -32,7 +33,8 @@ MODULES = {
     "Verdicts": test_b_verdict,
     "Processes, time, signals": test_c_processes,
     "Memory, files, output": test_d_resources,
-    "The kernel": test_e_kernel,
+    "System calls": test_e_kernel,
+    "What surrounds a program": test_e_surroundings,
     "What must still work": test_f_still_works,
     "A layer that is missing": test_sabotage,
 }

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 
 import pytest
 
 from sandbox_service.models import Result, Status
-from tests.security import mutations
+from tests.security import mutations, worker_mutations
 from tests.security.bench import bench
 from tests.security.cases import case, covers, prints, told
 from tests.security.harness import SLOTS, Attacker
+from tests.security.mutation import Mutation, Run
 from tests.security.programs import KERNEL, SCAN
 
 ENVIRONMENT = ["HOME", "LANG", "MKL_NUM_THREADS", "MPLBACKEND", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH",
@@ -47,14 +49,14 @@ async def test_memory_holds_nothing_of_earlier_calls(attacker: Attacker) -> None
 
 
 @pytest.mark.parametrize("mutation", [mutations.ZYGOTE_READS_PAYLOADS], ids=str)
-async def test_memory_holds_nothing_of_earlier_calls_is_really_caused_by(mutation: mutations.Mutation) -> None:
+async def test_memory_holds_nothing_of_earlier_calls_is_really_caused_by(mutation: Mutation) -> None:
     """The zygote never opens a payload; one that does keeps it in memory, and every later call has a copy."""
     async with bench(mutation) as worker:
         with pytest.raises(AssertionError, match=r"stdout: [1-9]"):
             await leave_tokens_and_search(worker.run)
 
 
-async def leave_tokens_and_search(call: mutations.Run) -> None:
+async def leave_tokens_and_search(call: Run) -> None:
     mark = secrets.token_hex(6)
     fields = {"args": [f"argument-{mark}"], "env": {"NAME": f"variable-{mark}"}, "stdin": f"stdin-{mark}"}
     for number in range(4 * SLOTS):
@@ -160,30 +162,50 @@ print([random.random(), np.random.rand(), np.random.default_rng().random(), str(
 @covers("A07 P2 P3")
 async def test_no_random_number_comes_twice(attacker: Attacker) -> None:
     """random, numpy, uuid, secrets, tempfile, ssl: distinct in all calls, of both zygotes; with a seed, equal."""
-    results = await asyncio.gather(*(attacker.call(DRAWS) for _ in range(30)))
-    bare = await asyncio.gather(
-        *(attacker.call(DRAWS.replace("import numpy as np", "np = __import__('numpy')")) for _ in range(10))
-    )
-    draws = [draw for result in (*results, *bare) for draw in eval(result.stdout)]
-    assert len(draws) == 400
-    assert len(set(draws)) == len(draws)
+    await draw_and_compare(attacker.call, 30)
     seeded = {(await attacker.call("import random; print(random.random())", seed=5)).stdout for _ in range(2 * SLOTS)}
     assert len(seeded) == 1
+
+
+async def test_no_random_number_comes_twice_is_really_caused_by() -> None:
+    """The new random state of each call: without it, all calls of a zygote draw the same."""
+    async with bench(mutations.RANDOM_STATE_IS_SHARED) as worker:
+        with pytest.raises(AssertionError):
+            await draw_and_compare(worker.run, 2)
+
+
+async def draw_and_compare(call: Run, times: int) -> None:
+    bare = DRAWS.replace("import numpy as np", "np = __import__('numpy')")
+    results = await asyncio.gather(*(call(code) for code in (DRAWS, bare) for _ in range(times)))
+    draws = [draw for result in results for draw in eval(result.stdout)]
+    assert len(draws) == 2 * times * 10
+    assert len(set(draws)) == len(draws)
+
+
+ORDER = "print(hash('x'), {'a', 'b', 'c', 'd', b'e', None, 1.5})"
 
 
 @covers("A08 P7")
 async def test_the_order_of_sets_is_the_same_everywhere(attacker: Attacker) -> None:
     """hash(str) and the order of sets do not depend on the slot or the zygote, whose hash seed is fixed."""
-    code = "print(hash('x'), {'a', 'b', 'c', 'd', b'e', None, 1.5})"
-    seen = {(await attacker.call(code)).stdout for _ in range(2 * SLOTS)}
-    assert seen == {(await attacker.call("import numpy\n" + code)).stdout}
+    seen = {(await attacker.call(ORDER)).stdout for _ in range(2 * SLOTS)}
+    assert seen == {(await attacker.call("import numpy\n" + ORDER)).stdout}
+
+
+async def test_the_order_of_sets_is_the_same_is_really_caused_by() -> None:
+    """The fixed hash seed: without it, two zygotes differ."""
+    seen = set()
+    for _ in range(2):
+        async with bench(mutations.HASH_SEED_OF_EACH_ZYGOTE) as worker:
+            seen.add((await worker.run(ORDER)).stdout)
+    assert len(seen) == 2
 
 
 @case(
     "A09 P32 P33",
     "HALVES = 'the-expect', 'ed-output-4711'\n" + SCAN,
     expected_stdout="the-expected-output-4711",
-    without=mutations.EXPECTED_OUTPUT_IN_THE_JAIL,
+    without=worker_mutations.EXPECTED_OUTPUT_IN_THE_JAIL,
     limits={"memory_mb": 1024, "cpu_s": 30, "wall_s": 40},
 )
 def test_the_expected_output_is_not_in_the_jail(result: Result) -> None:
@@ -216,32 +238,38 @@ def test_the_image_holds_nothing_of_the_service(result: Result) -> None:
     prints("[]\n['fd', 'full', 'null', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'urandom', 'zero'] []\n")(result)
 
 
-@covers("A11 G8")
-async def test_the_kernel_tells_nothing_of_the_service(attacker: Attacker) -> None:
-    """Groups, mounts, names and command lines hold no name of the worker or its folders, no id, tenant or host name."""
-    code = """
+NAMES = """
 import glob, os, socket
 for path in ["/proc/self/cgroup", "/proc/self/mountinfo", "/proc/self/mounts", *glob.glob("/proc/[0-9]*/cmdline")]:
     print(path, open(path).read())
 print(socket.gethostname(), os.uname().nodename, os.path.exists("/sys/class"), os.path.exists("/.dockerenv"))
 """
+
+
+async def look_for_names(call: Run, worker: str) -> None:
     name = f"call-{secrets.token_hex(4)}"
-    result = await attacker.call(code, id=name, labels={"run": name})
+    result = await call(NAMES, id=name, labels={"run": name})
     assert result.status is Status.OK, told(result)
-    target = attacker.target
-    for word in (
-        name,
-        target.worker,
-        target.worker.split("-")[0] + "-",
-        "sandbox-run-",
-        "default",
-        "redis",
-        "control_fd",
-    ):
+    for word in (name, worker, worker.split("-")[0] + "-", "sandbox-run-", "default", "redis", "control_fd"):
         assert word not in result.stdout, told(result)
     assert "sandbox sandbox False False" in result.stdout, told(result)
     groups = result.stdout.split("/proc/self/mountinfo")[0]
     assert all(line.endswith(":/") for line in groups.split()[1:]), groups
+
+
+@covers("A11 G8")
+async def test_the_kernel_tells_nothing_of_the_service(attacker: Attacker) -> None:
+    """Groups, mounts, names and command lines hold no name of the worker or its folders, no id, tenant or host name."""
+    await look_for_names(attacker.call, attacker.target.worker)
+
+
+async def test_the_kernel_tells_nothing_of_the_service_is_really_caused_by() -> None:
+    """The cgroup namespace: without it a program reads the name of its worker and its slot."""
+    async with bench() as worker:
+        await look_for_names(worker.run, "bench-worker")
+    async with bench(mutations.NAMES_OF_GROUPS) as worker:
+        with pytest.raises(AssertionError):
+            await look_for_names(worker.run, "bench-worker")
 
 
 PLANT = (
@@ -265,7 +293,8 @@ print("planted")
 """
 )
 LOOK = (
-    KERNEL
+    f"NICE = {os.nice(0)}\n"  # the service's, which these tests have started
+    + KERNEL
     + """
 import builtins, json, math, socket
 found = [os.path.join(d, n) for top in ("/tmp", "/dev/shm") for d, ds, ns in os.walk(top) for n in ns + ds]
@@ -276,7 +305,7 @@ if libc.mq_open(b"/planted", os.O_RDWR) >= 0: found.append("mq_open")
 if isinstance(ask("request_key", b"user", b"planted", 0, 0), int): found.append("key")
 if attempt(socket.socket(socket.AF_UNIX).bind, "\\0planted") != "allowed": found.append("abstract")
 if hasattr(math, "planted") or hasattr(builtins, "planted"): found.append("module")
-if (os.nice(0), os.umask(0)) != (0, 0o22): found.append("nice or umask")
+if (os.nice(0), os.umask(0)) != (NICE, 0o22): found.append("nice or umask")
 if os.getpid() != 2: found.append(f"pid {os.getpid()}")
 if os.listdir("/proc/self/task") != ["2"]: found.append("tasks")
 print(found)
@@ -292,14 +321,14 @@ async def test_nothing_planted_is_found_by_a_later_call(attacker: Attacker) -> N
 
 
 @pytest.mark.parametrize("mutation", mutations.WHAT_CLEANS_A_SLOT, ids=str)
-async def test_nothing_planted_is_found_is_really_caused_by(mutation: mutations.Mutation) -> None:
+async def test_nothing_planted_is_found_is_really_caused_by(mutation: Mutation) -> None:
     """Each thing that cleans a slot is needed: without it the next call finds what was planted."""
     async with bench(mutation) as worker:
         with pytest.raises(AssertionError):
             await plant_and_look(worker.run)
 
 
-async def plant_and_look(call: mutations.Run) -> None:
+async def plant_and_look(call: Run) -> None:
     for _ in range(SLOTS):
         planted = await call(PLANT)
         assert planted.stdout == "planted\n", told(planted)
@@ -321,7 +350,7 @@ async def test_closed_connections_leave_no_port_taken_is_really_caused_by() -> N
             await connect_in_turn(worker.run)
 
 
-async def connect_in_turn(call: mutations.Run) -> None:
+async def connect_in_turn(call: Run) -> None:
     code = """
 import socket
 server = socket.socket(); server.bind(("127.0.0.1", 8123)); server.listen()

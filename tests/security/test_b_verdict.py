@@ -9,10 +9,11 @@ import time
 import pytest
 
 from sandbox_service.models import Result, Status
-from tests.security import mutations
+from tests.security import mutations, worker_mutations
 from tests.security.bench import bench
 from tests.security.cases import case, covers, told
 from tests.security.harness import Attacker
+from tests.security.mutation import Run
 from tests.security.programs import KERNEL
 
 
@@ -33,8 +34,19 @@ from tests.security.programs import KERNEL
 @covers("B01 P11 P16")
 async def test_leaving_early_is_not_passing(attacker: Attacker, code: str, status: Status) -> None:
     """However a program ends before it has printed the answer: its exit is told as it was, and `passed` is false."""
-    result = await attacker.call(code, expected_stdout="42")
+    await leave_early(attacker.call, code, status)
+
+
+async def leave_early(call: Run, code: str, status: Status) -> None:
+    result = await call(code, expected_stdout="42")
     assert (result.status, result.passed) == (status, False), told(result)
+
+
+async def test_leaving_early_is_not_passing_is_really_caused_by() -> None:
+    """The comparison of the output: by its exit code alone, a program that leaves early passes."""
+    async with bench(worker_mutations.EXIT_CODE_IS_ENOUGH) as worker:
+        with pytest.raises(AssertionError):
+            await leave_early(worker.run, "import os; os._exit(0)", Status.OK)
 
 
 FORGED = [
@@ -47,11 +59,22 @@ FORGED = [
 @covers("B02 B09 P32")
 async def test_markers_in_the_output_mean_nothing(attacker: Attacker) -> None:
     """What looks like a status, a frame, a pickle or a format string is output like any other, verbatim."""
+    await print_forged(attacker.call)
+    await attacker.verify_rest()
+
+
+async def print_forged(call: Run) -> None:
     for text in FORGED:
-        result = await attacker.call(f"import sys; sys.stdout.write({text!r}); sys.stderr.write({text!r}); sys.exit(3)")
+        result = await call(f"import sys; sys.stdout.write({text!r}); sys.stderr.write({text!r}); sys.exit(3)")
         assert (result.status, result.exit_code) == (Status.FAILED, 3), told(result)
         assert (result.stdout, result.stderr) == (text, text)
-    await attacker.verify_rest()
+
+
+async def test_markers_in_the_output_mean_nothing_is_really_caused_by() -> None:
+    """The status from evidence alone: a worker that reads one in the output believes it."""
+    async with bench(worker_mutations.STATUS_FROM_THE_OUTPUT) as worker:
+        with pytest.raises(AssertionError):
+            await print_forged(worker.run)
 
 
 @case(
@@ -93,7 +116,7 @@ if os.fork() == 0:
 os._exit(0)
 """,
     expected_stdout="first\n42",
-    without=mutations.WAITS_FOR_THE_PIPE,
+    without=worker_mutations.WAITS_FOR_THE_PIPE,
     limits={"wall_s": 5},
 )
 def test_the_answer_comes_when_the_program_ends(result: Result) -> None:
@@ -129,7 +152,14 @@ def test_cost_is_measured_outside(result: Result) -> None:
 @covers("B10 P35")
 async def test_files_that_steer_an_interpreter_steer_this_call_alone(attacker: Attacker) -> None:
     """sitecustomize, conftest, .pth files, PYTHON* variables and poisoned byte code are gone with their call."""
-    poison = """
+    await poison_and_look(attacker.call)
+    await attacker.verify_rest()
+    for name in ("LD_PRELOAD", "PYTHONPATH", "GCONV_PATH", "BASH_ENV"):
+        response = await attacker.http.post("/v1/calls", json={"code": "pass", "env": {name: "x"}})
+        assert response.status_code == 422, response.text
+
+
+POISON = """
 import os, sys
 for name in ("sitecustomize.py", "usercustomize.py", "conftest.py", "json.py", "random.py", "evil.pth", "os.py"):
     open(name, "w").write("print('poisoned')")
@@ -137,13 +167,22 @@ os.makedirs(os.path.expanduser("~/.local/lib/python3.11/site-packages"), exist_o
 open(os.path.expanduser("~/.local/lib/python3.11/site-packages/evil.pth"), "w").write("import os; os.abort()")
 os.execve(sys.executable, [sys.executable, "-c", "print('run by exec')"], {"PYTHONPATH": "/tmp/nothing", "PYTHONSTARTUP": "x"})
 """
+
+
+async def poison_and_look(call: Run) -> None:
     for _ in range(3):
-        poisoned = await attacker.call(poison)  # its own second interpreter aborts, in its own .pth file
+        poisoned = await call(POISON)  # its own second interpreter aborts, in its own .pth file
         assert (poisoned.status, poisoned.signal) == (Status.SIGNALED, "SIGABRT"), told(poisoned)
-    await attacker.verify_rest()
-    for name in ("LD_PRELOAD", "PYTHONPATH", "GCONV_PATH", "BASH_ENV"):
-        response = await attacker.http.post("/v1/calls", json={"code": "pass", "env": {name: "x"}})
-        assert response.status_code == 422, response.text
+        clean = await call("import json, random, subprocess, sys\nprint(subprocess.run([sys.executable, '-c', '']))")
+        assert (clean.status, clean.stdout[-14:]) == (Status.OK, "returncode=0)\n"), told(clean)
+        assert "poisoned" not in clean.stdout, told(clean)
+
+
+async def test_files_that_steer_an_interpreter_is_really_caused_by() -> None:
+    """The fresh files of each call: without them the next call imports what the last one left."""
+    async with bench(mutations.FILES_STAY) as worker:
+        with pytest.raises(AssertionError):
+            await poison_and_look(worker.run)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +207,41 @@ async def test_bytes_are_compared_and_nothing_else(
     attacker: Attacker, written: bytes, expected: str, compare: str, passed: bool
 ) -> None:
     """A byte that is not the expected one is a difference, also where texts or numbers would be equal."""
+    await write_and_compare(attacker.call, written, expected, compare, passed)
+
+
+async def write_and_compare(call: Run, written: bytes, expected: str, compare: str, passed: bool) -> None:
     code = f"import sys; sys.stdout.buffer.write({written!r})"
-    result = await attacker.call(code, expected_stdout=expected, compare=compare)
+    result = await call(code, expected_stdout=expected, compare=compare)
     assert (result.status, result.passed) == (Status.OK, passed), told(result)
+
+
+async def test_bytes_are_compared_is_really_caused_by() -> None:
+    """The comparison of bytes: one of texts and numbers takes all of these for equal."""
+    different = [
+        ("\ufeff1\n", "1\n"), ("\u00e9\n", "e\u0301\n"), ("nan\n", "NaN\n"), ("-0.0\n", "0.0\n"), ("1e400\n", "inf\n"),
+    ]  # fmt: skip
+    async with bench(worker_mutations.LOOSE_COMPARISON) as worker:
+        for written, expected in different:
+            with pytest.raises(AssertionError):
+                await write_and_compare(worker.run, written.encode(), expected, "strip", False)
 
 
 @covers("B12")
 async def test_input_never_blocks(attacker: Attacker) -> None:
     """Eight MiB of input that nobody reads, a closed or reopened input, writing to it: no deadlock, no other input."""
+    await leave_input_alone(attacker.call)
+    await attacker.verify_rest()
+
+
+async def test_input_never_blocks_is_really_caused_by() -> None:
+    """The sealed input: without the seal a program writes over it."""
+    async with bench(worker_mutations.INPUT_IS_NOT_SEALED) as worker:
+        with pytest.raises(AssertionError):
+            await leave_input_alone(worker.run)
+
+
+async def leave_input_alone(call: Run) -> None:
     big = "x" * (8 << 20)
     programs = {
         "pass": "",
@@ -186,9 +252,8 @@ async def test_input_never_blocks(attacker: Attacker) -> None:
         "import sys; sys.stdin.read(); print(repr(sys.stdin.read()))": "''\n",
     }
     for code, expected in programs.items():
-        result = await attacker.call(code, stdin=big)
+        result = await call(code, stdin=big)
         assert (result.status, result.stdout) == (Status.OK, expected), told(result)
-    await attacker.verify_rest()
 
 
 LEAVE_PROCESSES = (
@@ -209,7 +274,7 @@ for _ in range(20):
 SEE_PROCESSES = "import os; print([name for name in os.listdir('/proc') if name.isdigit()])"
 
 
-async def leave_processes_and_look(call: mutations.Run) -> None:
+async def leave_processes_and_look(call: Run) -> None:
     for _ in range(2):
         await call(LEAVE_PROCESSES)
     for _ in range(4):
@@ -226,7 +291,7 @@ async def test_an_impostor_does_not_live_to_see_the_next_call(attacker: Attacker
 
 async def test_an_impostor_does_not_live_is_really_caused_by() -> None:
     """The kill of all that is left, and behind it the look at the group, which gives up the jail if it is not empty."""
-    async with bench(mutations.NOTHING_IS_KILLED_NOR_COUNTED) as worker:
+    async with bench(worker_mutations.NOTHING_IS_KILLED_NOR_COUNTED) as worker:
         with pytest.raises((AssertionError, TimeoutError)):
             async with asyncio.timeout(10):
                 await leave_processes_and_look(worker.run)
@@ -304,7 +369,7 @@ socket.send_fds(b, [b"x"], [a.fileno(), b.fileno()])
 """
 
 
-async def leave_memory_and_go_on(call: mutations.Run) -> None:
+async def leave_memory_and_go_on(call: Run) -> None:
     for leave in (LEAVE_SHARED_MEMORY, LEAVE_FILE_IN_FLIGHT):
         left = await asyncio.gather(*(call(leave, limits={"disk_mb": 256}) for _ in range(3)))
         assert {result.status for result in left} == {Status.OK}, told(left[0])
@@ -324,6 +389,6 @@ async def test_memory_left_behind_is_nobody_elses(attacker: Attacker) -> None:
 
 async def test_memory_left_behind_is_nobody_elses_is_really_caused_by() -> None:
     """The slot's wait for the memory of its group: without it the next call is an infra_error."""
-    async with bench(mutations.MEMORY_IS_NOT_AWAITED) as worker:
+    async with bench(worker_mutations.MEMORY_IS_NOT_AWAITED) as worker:
         with pytest.raises(AssertionError):
             await leave_memory_and_go_on(worker.run)

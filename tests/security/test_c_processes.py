@@ -12,10 +12,11 @@ import pytest
 
 from sandbox_service.models import Result, Status
 from tests.conftest import WaitUntil
-from tests.security import machine, mutations
-from tests.security.bench import bench
+from tests.security import machine, mutations, worker_mutations
+from tests.security.bench import Bench, bench
 from tests.security.cases import case, covers, prints, told
 from tests.security.harness import KILL_S, NOISE_S, Attacker
+from tests.security.mutation import Run
 from tests.security.programs import KERNEL
 
 BUSY = {
@@ -44,7 +45,7 @@ WAITING = {
 }
 
 
-async def run_until_killed(call: mutations.Run, code: str, limit: str) -> None:
+async def run_until_killed(call: Run, code: str, limit: str) -> None:
     began = time.monotonic()
     result = await call(code, limits={"cpu_s": 20, "wall_s": 20, f"{limit}_s": 0.4, "memory_mb": 512})
     assert (result.status, result.limit) == (Status.TIMED_OUT, limit), told(result)
@@ -68,12 +69,18 @@ async def test_what_waits_ends_at_its_wall_limit(attacker: Attacker, code: str) 
     await attacker.verify_rest()
 
 
-@pytest.mark.parametrize(
-    ("code", "limit"), [(BUSY["children"], "cpu"), (WAITING["everything ignored"], "wall")], ids=["busy", "waiting"]
-)
-async def test_the_end_in_time_is_really_caused_by(code: str, limit: str) -> None:
-    """The worker's clocks: without them a program goes on (the kernel's own limit knows single processes only)."""
-    async with bench(mutations.NO_CLOCKS) as worker:
+async def test_what_is_busy_ends_is_really_caused_by() -> None:
+    """The worker's clocks: without them children go on (the kernel's own limit knows single processes only)."""
+    await run_without_clocks(BUSY["children"], "cpu")
+
+
+async def test_what_waits_ends_is_really_caused_by() -> None:
+    """The worker's clocks: without them a program that ignores everything goes on."""
+    await run_without_clocks(WAITING["everything ignored"], "wall")
+
+
+async def run_without_clocks(code: str, limit: str) -> None:
+    async with bench(worker_mutations.NO_CLOCKS) as worker:
         with pytest.raises((AssertionError, TimeoutError)):
             async with asyncio.timeout(4):
                 await run_until_killed(worker.run, code, limit)
@@ -81,7 +88,7 @@ async def test_the_end_in_time_is_really_caused_by(code: str, limit: str) -> Non
 
 async def test_one_busy_process_ends_by_the_kernels_limit_too() -> None:
     """Behind the worker's clocks: RLIMIT_CPU, hard, a second later."""
-    async with bench(mutations.NO_CLOCKS) as worker:
+    async with bench(worker_mutations.NO_CLOCKS) as worker:
         await run_until_killed(worker.run, BUSY["loop"], "cpu")
 
 
@@ -98,16 +105,28 @@ BOMBS = {
 @covers("C05 C06 C07 C12 P9 P10 P15")
 async def test_a_bomb_stays_in_its_limits_and_dies(attacker: Attacker, code: str) -> None:
     """Forks, pipes of shells, execs, threads, runaways: the call ends in time, a neighbour forks at will meanwhile."""
+    await bomb_beside_a_neighbour(attacker.call, code)
+    await attacker.verify_rest()
+
+
+async def bomb_beside_a_neighbour(call: Run, code: str) -> None:
     forking = (
         "import subprocess\nfor _ in range(5): print(subprocess.run(['echo', 'fine'], capture_output=True).stdout)"
     )
     bomb, neighbour = await asyncio.gather(
-        attacker.call(code, limits={"wall_s": 1, "cpu_s": 5, "processes": 40}), attacker.call(forking)
+        call(code, limits={"wall_s": 1, "cpu_s": 5, "processes": 40}), call(forking, limits={"wall_s": 20})
     )
     # The chaser's first process ends by itself, at once; what it started ends with it.
     assert bomb.status in (Status.TIMED_OUT, Status.OK), told(bomb)
     assert neighbour.stdout == "b'fine\\n'\n" * 5, told(neighbour)
-    await attacker.verify_rest()
+
+
+async def test_a_bomb_stays_in_its_limits_and_dies_is_really_caused_by() -> None:
+    """The worker's clocks: without them a bomb goes on."""
+    async with bench(worker_mutations.NO_CLOCKS, slots=2) as worker:
+        with pytest.raises((AssertionError, TimeoutError)):
+            async with asyncio.timeout(4):
+                await bomb_beside_a_neighbour(worker.run, BOMBS["threads"])
 
 
 @case(
@@ -122,7 +141,7 @@ try:
         count += 1
 except OSError as error: print(count, errno.errorcode[error.errno])
 """,
-    without=mutations.NO_PROCESS_LIMIT,
+    without=worker_mutations.NO_PROCESS_LIMIT,
     limits={"processes": 40},
 )
 def test_processes_end_at_their_number(result: Result) -> None:
@@ -164,6 +183,7 @@ print(attempt(os.nice, -1), attempt(os.setpriority, os.PRIO_USER, 0, -5))
 print([attempt(os.sched_setscheduler, 0, policy, os.sched_param(1)) for policy in (os.SCHED_FIFO, os.SCHED_RR)])
 print(ask("sched_setattr", 0, bytes(48), 0), ask("ioprio_set", 1, 0, 1 << 13), ask("sched_setscheduler", 0, 6, bytes(8)))
 """,
+    without=mutations.NO_FILTERS,
     also_without=(mutations.NO_JAIL_FILTER,),
 )
 def test_no_program_gives_itself_priority(result: Result) -> None:
@@ -176,13 +196,17 @@ def test_no_program_gives_itself_priority(result: Result) -> None:
 @covers("C11 P19")
 async def test_many_threads_weigh_no_more_than_one(attacker: Attacker) -> None:
     """A call with 32 busy processes gets at most about twice the CPU time of a neighbour with one, not 32 times it."""
+    await run_many_beside_one(attacker.call)
+    await attacker.verify_rest()
+
+
+async def run_many_beside_one(call: Run) -> None:
     hog = "import os\nfor _ in range(5): os.fork()\nwhile True: pass"
     one = "while True: pass"
     limits = {"wall_s": 2, "cpu_s": 30}
-    many, single = await asyncio.gather(attacker.call(hog, limits=limits), attacker.call(one, limits=limits))
+    many, single = await asyncio.gather(call(hog, limits=limits), call(one, limits=limits))
     assert (many.status, single.status) == (Status.TIMED_OUT, Status.TIMED_OUT)
     assert many.usage.cpu_s < 5 * single.usage.cpu_s, (many.usage, single.usage)
-    await attacker.verify_rest()
 
 
 @case(
@@ -202,6 +226,7 @@ while made < 2000:
 os.write(1, b"two thousand orphans\\n")
 os._exit(0)
 """,
+    without=mutations.UNREAPED_ORPHANS,
     limits={"cpu_s": 30, "wall_s": 40},
 )
 def test_orphans_are_reaped(result: Result) -> None:
@@ -212,6 +237,11 @@ def test_orphans_are_reaped(result: Result) -> None:
 @covers("C13 P9")
 async def test_signals_work_as_on_any_machine(attacker: Attacker) -> None:
     """Handlers, alarms, SIGPIPE, atexit, abort and kill of oneself: the program is not pid 1, so that they do."""
+    await send_signals(attacker.call)
+    await attacker.verify_rest()
+
+
+async def send_signals(call: Run) -> None:
     programs = {
         "import signal, os\nsignal.signal(signal.SIGUSR1, lambda *_: print('handled'))\nos.kill(os.getpid(), 10)": (
             "ok", None, "handled\n"),
@@ -227,20 +257,37 @@ async def test_signals_work_as_on_any_machine(attacker: Attacker) -> None:
             "signaled", "SIGPIPE", ""),
     }  # fmt: skip
     for code, expected in programs.items():
-        result = await attacker.call(code)
+        result = await call(code, limits={"wall_s": 15})
         assert (result.status.value, result.signal, result.stdout) == expected, told(result)
-    await attacker.verify_rest()
+
+
+async def test_signals_work_as_on_any_machine_is_really_caused_by() -> None:
+    """The init that is pid 1: a program that is pid 1 itself gets no signal that it has no handler for."""
+    async with bench(mutations.PROGRAM_IS_PID_1) as worker:
+        with pytest.raises(AssertionError):
+            await send_signals(worker.run)
 
 
 @covers("C10 P13 L03")
 async def test_a_slot_that_lost_its_init_is_replaced(wait_until: WaitUntil) -> None:
     """An init killed from outside: the slot is made anew, and nothing of the old one is left, not even a zombie."""
     async with bench() as worker:
-        await worker.run("pass")
-        before = machine.footprint(os.getpid())
-        (init,) = next(iter(machine.zygotes_and_inits(os.getpid()).values()))
-        os.kill(init, signal.SIGKILL)
-        await wait_until(lambda: machine.zygotes_and_inits(os.getpid())[before.zygotes[0]] not in ([], [init]))
-        results = [await worker.run("print('here')") for _ in range(3)]
-        assert [(result.stdout, result.attempts) for result in results] == [("here\n", 1)] * 3
-        await wait_until(lambda: machine.footprint(os.getpid()) == before)
+        await lose_the_init(worker, wait_until)
+
+
+async def test_a_slot_that_lost_its_init_is_replaced_is_really_caused_by(wait_until: WaitUntil) -> None:
+    """The replacement of a slot: without it there is no new init."""
+    async with bench(mutations.LOST_SLOTS_STAY) as worker:
+        with pytest.raises(TimeoutError):
+            await lose_the_init(worker, wait_until)
+
+
+async def lose_the_init(worker: Bench, wait_until: WaitUntil) -> None:
+    await worker.run("pass")
+    before = machine.footprint(os.getpid())
+    (init,) = next(iter(machine.zygotes_and_inits(os.getpid()).values()))
+    os.kill(init, signal.SIGKILL)
+    await wait_until(lambda: machine.zygotes_and_inits(os.getpid())[before.zygotes[0]] not in ([], [init]))
+    results = [await worker.run("print('here')") for _ in range(3)]
+    assert [(result.stdout, result.attempts) for result in results] == [("here\n", 1)] * 3
+    await wait_until(lambda: machine.footprint(os.getpid()) == before)

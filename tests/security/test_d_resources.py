@@ -8,10 +8,11 @@ import asyncio
 import pytest
 
 from sandbox_service.models import Result, Status
-from tests.security import mutations
+from tests.security import mutations, worker_mutations
 from tests.security.bench import bench
 from tests.security.cases import case, covers, prints, told
 from tests.security.harness import Attacker
+from tests.security.mutation import Run
 from tests.security.programs import KERNEL
 
 LIMIT = {"memory_mb": 64, "disk_mb": 512}
@@ -92,7 +93,7 @@ print("not charged")
 """
 
 
-async def hoard(call: mutations.Run, how: str) -> None:
+async def hoard(call: Run, how: str) -> None:
     result = await call(HOARD, args=[how], limits={**LIMIT, "wall_s": 15, "cpu_s": 15})
     # A kill of one of its processes ends a program only if it is the main one; then the others go on until the end.
     by_others = how in ("pipes", "sockets") and result.status in (Status.TIMED_OUT, Status.OK)
@@ -116,7 +117,7 @@ async def test_memory_of_every_kind_is_charged(attacker: Attacker, how: str) -> 
 @pytest.mark.parametrize("how", WAYS)
 async def test_memory_of_every_kind_is_really_caused_by(how: str) -> None:
     """The memory limit of the call's group: with a higher one each program goes on."""
-    async with bench(mutations.NO_MEMORY_LIMIT) as worker:
+    async with bench(worker_mutations.NO_MEMORY_LIMIT) as worker:
         with pytest.raises(AssertionError):
             await hoard(worker.run, how)
 
@@ -125,16 +126,39 @@ async def test_memory_of_every_kind_is_really_caused_by(how: str) -> None:
 @covers("D03 P17")
 async def test_buffers_of_the_kernel_are_charged(attacker: Attacker, how: str) -> None:
     """What waits in pipes and sockets of many processes counts as the call's memory: the total stays below its limit."""
-    result = await attacker.call(HOARD, args=[how], limits={**LIMIT, "wall_s": 3, "cpu_s": 15})
+    await fill_buffers(attacker.call, how)
+    await attacker.verify_rest()
+
+
+async def fill_buffers(call: Run, how: str) -> None:
+    result = await call(HOARD, args=[how], limits={**LIMIT, "wall_s": 3, "cpu_s": 15})
     assert result.status in (Status.OUT_OF_MEMORY, Status.TIMED_OUT), told(result)
     assert result.usage.memory_peak_mb is None or result.usage.memory_peak_mb <= 1.02 * LIMIT["memory_mb"]
-    await attacker.verify_rest()
+
+
+@pytest.mark.parametrize("how", ["pipes", "sockets"])
+async def test_buffers_of_the_kernel_are_charged_is_really_caused_by(how: str) -> None:
+    """The memory limit of the call's group: with a higher one they grow beyond it."""
+    async with bench(worker_mutations.NO_MEMORY_LIMIT) as worker:
+        with pytest.raises(AssertionError):
+            await fill_buffers(worker.run, how)
 
 
 @covers("D04 P16")
 async def test_the_zygote_is_never_the_victim(attacker: Attacker) -> None:
     """Sixteen children that copy the interpreter's pages until memory ends: only the call dies, in every run."""
-    code = """
+    await exhaust_memory(attacker.call, 12)
+    await attacker.verify_rest()
+
+
+async def test_the_zygote_is_never_the_victim_is_really_caused_by() -> None:
+    """The zygote's place outside of the call's group: within it, and as the first to go, it goes."""
+    async with bench(mutations.ZYGOTE_IN_THE_GROUP) as worker:
+        with pytest.raises(AssertionError):
+            await exhaust_memory(worker.run, 1)
+
+
+COPY_PAGES = """
 import gc, os
 gc.unfreeze()
 for _ in range(16):
@@ -143,10 +167,12 @@ for _ in range(16):
         os._exit(0)
 kept = [bytes([1]) * 4096 for _ in range(1 << 20)]
 """
-    results = await asyncio.gather(*(attacker.call(code, limits=LIMIT) for _ in range(12)))
+
+
+async def exhaust_memory(call: Run, times: int) -> None:
+    results = await asyncio.gather(*(call(COPY_PAGES, limits=LIMIT) for _ in range(times)))
     assert {result.status for result in results} == {Status.OUT_OF_MEMORY}, told(results[0])
     assert {result.attempts for result in results} == {1}
-    await attacker.verify_rest()
 
 
 @case(
@@ -248,6 +274,7 @@ kept = bytearray(100 << 20)
 ctypes.string_at(0)
 """,
     status=Status.SIGNALED,
+    without=mutations.CORES,
 )
 def test_a_crash_leaves_no_core(result: Result) -> None:
     """A large program that crashes is `signaled` at once; a core file can not be asked for."""
@@ -264,7 +291,7 @@ FLOODS = [
 ]
 
 
-async def flood(call: mutations.Run, code: str) -> None:
+async def flood(call: Run, code: str) -> None:
     result = await call("import os, sys\n" + code, limits={"output_kb": 16, "wall_s": 5})
     assert (result.status, result.limit) == (Status.OUTPUT_LIMIT, "output"), told(result)[:500]
     assert len(result.stdout.encode("utf-8", "surrogatepass")) <= 3 * (16 << 10)
@@ -281,7 +308,7 @@ async def test_a_flood_ends_at_the_hard_cap(attacker: Attacker, code: str) -> No
 
 async def test_a_flood_ends_is_really_caused_by() -> None:
     """The hard cap: without it the flood goes on until time is up."""
-    async with bench(mutations.NO_OUTPUT_LIMIT) as worker:
+    async with bench(worker_mutations.NO_OUTPUT_LIMIT) as worker:
         with pytest.raises(AssertionError):
             await flood(worker.run, "while True: sys.stdout.write('x' * 4096)")
 
@@ -289,24 +316,36 @@ async def test_a_flood_ends_is_really_caused_by() -> None:
 @covers("D08 D09 D10 P37 P38")
 async def test_fetched_files_lead_nowhere(attacker: Attacker) -> None:
     """Links of all kinds, folders swapped for links, holes and specials: own bytes or none; names stay in the folder."""
-    secret = "/etc/passwd"
-    code = f"""
-import os, socket
-os.symlink({secret!r}, "link"); os.symlink("/proc/1/environ", "magic"); os.symlink("/proc/self/root", "root")
-os.makedirs("d"); open("d/f", "w").write("mine"); os.symlink("/etc", "swapped")
-os.mkfifo("pipe"); socket.socket(socket.AF_UNIX).bind("socket")
-with open("sparse", "wb") as file: file.truncate(60 << 20)
-os.link("d/f", "hard")
-"""
-    names = ["link", "magic", "root/etc/passwd", "d/f", "swapped/passwd", "pipe", "socket", "sparse", "hard"]
-    result = await attacker.call(code, fetch=names)
-    assert sorted(result.files) == ["d/f", "hard"], told(result)
-    assert set(result.files.values()) == {"bWluZQ=="}
+    await leave_and_fetch(attacker.call)
     for name in ("../x", "/etc/passwd", "a/../b", "", "a\0b", "x" * 300):
         for field in ({"fetch": [name]}, {"files": {name: ""}}):
             response = await attacker.http.post("/v1/calls", json={"code": "pass", **field})
             assert response.status_code == 422, (name, response.text)
     await attacker.verify_rest()
+
+
+async def test_fetched_files_lead_nowhere_is_really_caused_by() -> None:
+    """The refusal of links while files are fetched: without it they lead out of the folder."""
+    async with bench(mutations.FETCH_FOLLOWS_LINKS) as worker:
+        with pytest.raises(AssertionError):
+            await leave_and_fetch(worker.run)
+
+
+LEAVE_FILES = """
+import os, socket
+os.symlink("/etc/passwd", "link"); os.symlink("/proc/1/environ", "magic"); os.symlink("/proc/self/root", "root")
+os.makedirs("d"); open("d/f", "w").write("mine"); os.symlink("/etc", "swapped")
+os.mkfifo("pipe"); socket.socket(socket.AF_UNIX).bind("socket")
+with open("sparse", "wb") as file: file.truncate(60 << 20)
+os.link("d/f", "hard")
+"""
+
+
+async def leave_and_fetch(call: Run) -> None:
+    names = ["link", "magic", "root/etc/passwd", "d/f", "swapped/passwd", "pipe", "socket", "sparse", "hard"]
+    result = await call(LEAVE_FILES, fetch=names)
+    assert sorted(result.files) == ["d/f", "hard"], told(result)
+    assert set(result.files.values()) == {"bWluZQ=="}
 
 
 @case(
@@ -317,7 +356,7 @@ bomb = zlib.compress(bytes(200 << 20), 9)
 zlib.decompress(bomb)
 """,
     status=Status.OUT_OF_MEMORY,
-    without=mutations.NO_MEMORY_LIMIT,
+    without=worker_mutations.NO_MEMORY_LIMIT,
     limits={"memory_mb": 128},
 )
 def test_a_bomb_unpacks_within_its_limit(result: Result) -> None:

@@ -1,18 +1,16 @@
 # ruff: noqa: E501 (programs)
-"""E: the surface of the kernel. What a program may ask it for, and what it may not."""
+"""E: the surface of the kernel. Which system calls a program may make, and with what arguments."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
 
 from sandbox_service.inside import seccomp
-from sandbox_service.models import Result, Status
+from sandbox_service.models import Result
 from tests.security import mutations
-from tests.security.cases import case, covers, prints, told
-from tests.security.harness import Attacker
+from tests.security.cases import case, prints
 from tests.security.programs import KERNEL, NUMBERS
 
 X86 = os.uname().machine == "x86_64"
@@ -193,128 +191,6 @@ def test_the_loopback_tier_has_tcp_and_udp_only(result: Result) -> None:
     prints(f"{ {1: unix, 2: inet, 10: inet} }\n{refused}\n")(result)
 
 
-@covers("E09 P20")
-async def test_nothing_of_the_machine_can_be_reached(attacker: Attacker) -> None:
-    """No address answers: the gateway, metrics, Redis, this machine's own, the cloud's metadata, names; at once."""
-    port, metrics = (url.rsplit(":", 1)[1].split("/")[0] for url in (attacker.target.url, attacker.target.metrics_url))
-    code = f"""
-import glob, socket, time
-def reach(family, address):
-    began = time.monotonic()
-    try:
-        socket.socket(family).connect(address); answer = "reached"
-    except OSError as error: answer = type(error).__name__
-    if time.monotonic() - began > 0.5: answer += " slowly"
-    return answer
-for host in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "224.0.0.1"):
-    for port in ({port}, {metrics}, 6379): print(reach(socket.AF_INET, (host, port)))
-print(reach(socket.AF_INET6, ("::1", {port})))
-try: print(socket.getaddrinfo("localhost.localdomain", 80) and "resolved")
-except OSError: print("unresolved")
-for path in ["/run/sandbox-service/redis.sock", *glob.glob("/tmp/**/*.sock", recursive=True), "/var/run/docker.sock"]:
-    print(reach(socket.AF_UNIX, path))
-"""
-    for network in ("none", "loopback"):
-        result = await attacker.call(code, network=network)
-        assert result.status is Status.OK, told(result)
-        assert "reached" not in result.stdout, told(result)
-        assert "slowly" not in result.stdout, told(result)
-    await attacker.verify_rest()
-
-
-BELOW_ROOTFS = ["/", "/usr", "/usr/bin", "/etc", "/sandbox", "/dev", "/proc/sys/kernel"]
-
-
-@case(
-    "E13 P22 P39",
-    KERNEL
-    + f"""
-import mmap, sys
-libc_path = next(line.split()[-1] for line in open("/proc/self/maps") if "/libc.so" in line)
-for folder in {BELOW_ROOTFS}:
-    try: os.open(os.path.join(folder, "new"), os.O_CREAT | os.O_WRONLY); print(folder, "allowed")
-    except OSError as error: print(folder, errno.errorcode[error.errno])
-for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDONLY | os.O_TRUNC):
-    print(attempt(os.open, libc_path, flags))
-file = os.open(libc_path, os.O_RDONLY)
-print(attempt(lambda: mmap.mmap(file, 4096, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)))
-print(attempt(os.ftruncate, file, 0), attempt(os.truncate, f"/proc/self/fd/{{file}}", 0), attempt(os.chmod, libc_path, 0o777))
-print(attempt(os.unlink, libc_path), attempt(os.link, libc_path, "/tmp/work/libc"), attempt(os.utime, libc_path))
-print(attempt(os.open, f"/proc/self/fd/{{file}}", os.O_RDWR), attempt(os.splice, file, os.pipe()[1], 100))
-before = open(libc_path, "rb").read(64)
-memory = os.open("/proc/self/mem", os.O_RDWR)
-place = next(int(line.split("-")[0], 16) for line in open("/proc/self/maps") if line.rstrip().endswith(libc_path))
-wrote = attempt(os.pwrite, memory, b"\\0" * 16, place)  # the kernel forces it, into a copy of this process's own
-print("the file is as before", open(libc_path, "rb").read(64) == before)
-made = os.memfd_create("program")
-os.write(made, open("/bin/true", "rb").read())
-print("its own program runs", in_child(os.execve, made, ["true"], {{}}) in ("", "0"))
-""",
-    without=mutations.WRITABLE_ROOT,
-)
-def test_the_root_file_system_can_not_be_changed(result: Result) -> None:
-    """No file of the image is written, truncated, replaced or linked, by no way of opening it; not in the page cache."""
-    lines = result.stdout.splitlines()
-    assert lines[:7] == [
-        "/ EROFS", "/usr EROFS", "/usr/bin EROFS", "/etc EROFS", "/sandbox EROFS", "/dev EROFS", "/proc/sys/kernel ENOENT",
-    ], told(result)  # fmt: skip
-    assert lines[7:10] == ["EACCES", "EACCES", "EROFS"], told(result)
-    assert lines[10:14] == ["EACCES", "EINVAL EACCES EROFS", "EROFS EXDEV EROFS", "EACCES EPERM"], told(result)
-    assert lines[14:] == ["the file is as before True", "its own program runs True"], told(result)
-
-
-@case(
-    "E14 P25",
-    KERNEL
-    + """
-status = dict(line.rstrip("\\n").split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
-print([status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")], status["NoNewPrivs"])
-print(status["Seccomp"], int(status["Seccomp_filters"]) >= 2, repr(status["Groups"].strip()))
-print(0 in os.getresuid() + os.getresgid(), os.getresuid() == os.getresgid())
-print(attempt(os.setuid, 0), attempt(os.setresuid, -1, 0, -1), attempt(os.setgid, 0), attempt(os.setgroups, [0]))
-print(ask("capset", bytes([0x22, 5, 8, 0x20, 0, 0, 0, 0]), b"\\xff" * 24))
-print(ask("prctl", 47, 2, 21, 0, 0), ask("prctl", 28, 0, 0, 0, 0), ask("prctl", 4, 0, 0, 0, 0), ask("prctl", 35, 1, 0, 0, 0))
-""",
-    without=(mutations.KEEPS_ROOT, mutations.KEEPS_BOUNDING_SET, mutations.NO_CALL_FILTER),
-)
-def test_a_program_has_no_privilege_and_no_way_to_one(result: Result) -> None:
-    """All five capability sets are empty, no_new_privs and two filters are on, the user is not root, nor can be."""
-    zero = "0" * 16
-    prints(f"{[zero] * 5} 1\n2 True ''\nFalse True\nEPERM EPERM EPERM EPERM\nEPERM\nEPERM EPERM EPERM EPERM\n")(result)
-
-
-GUARDED = [
-    "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/hostname", "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/vm/drop_caches", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/user/max_user_namespaces",
-    "/proc/sysrq-trigger", "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups", "/proc/1/oom_score_adj",
-    "/sys/kernel/uevent_helper", "/sys/fs/cgroup/memory/release_agent", "/sys/fs/cgroup/memory/tasks",
-    "/proc/sys/fs/binfmt_misc/register", "/sys/kernel/debug", "/dev/mem", "/dev/kmsg", "/dev/sda", "/proc/kcore",
-    "/proc/timer_list", "/proc/1/clear_refs",
-]  # fmt: skip
-
-
-@case(
-    "E16 P25 P39",
-    KERNEL
-    + f"""
-for path in {GUARDED}:
-    def write():
-        file = os.open(path, os.O_WRONLY)
-        os.write(file, b"1" if "map" not in path else b"0 0 1")
-    answer = attempt(write)
-    print(path, "refused" if answer in ("EACCES", "EPERM", "EROFS", "ENOENT") else answer)
-open("/proc/self/oom_score_adj", "w").write("1000")
-score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-print("out of memory: others first", attempt(os.write, score, b"-1"))
-""",
-    without=mutations.KEEPS_ROOT_AND_CAPABILITIES,
-)
-def test_no_setting_of_the_machine_can_be_written(result: Result) -> None:
-    """sysctls, sysrq, id maps, cgroups, kernel memory: each refused or not there."""
-    expected = "".join(f"{path} refused\n" for path in GUARDED)
-    prints(expected + "out of memory: others first EACCES\n")(result)
-
-
 SWEEP = (
     KERNEL
     + """
@@ -323,7 +199,7 @@ skipped = {numbers.get(name) for name in ("exit", "exit_group", "fork", "vfork",
            "restart_syscall", "pause", "rt_sigsuspend", "close_range", "map_shadow_stack")}
 import collections
 def sweep(start, end):
-    libc.alarm(5)
+    libc.alarm(30)
     answers = {}
     for number in range(start, end):
         if number in skipped: continue
@@ -377,59 +253,6 @@ def test_every_number_is_answered_as_the_table_says(result: Result) -> None:
         elif seen not in expected:
             wrong.append((number, seen, *expected))
     assert wrong == [], wrong
-
-
-MEETING = (
-    KERNEL
-    + """
-import socket, sys, time
-me = sys.argv[1]
-found = []
-def note(what, function):
-    try: function()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE: found.append(what)
-note("abstract", lambda: kept.append(socket.socket(socket.AF_UNIX)) or kept[-1].bind("\\0meeting"))
-""".replace("found = []", "found, kept = [], []")
-    + """
-if me == "first":
-    libc.shmget(0x5EED, 4096, 0o1666); libc.msgget(0x5EED, 0o1666); libc.semget(0x5EED, 1, 0o1666)
-    libc.mq_open(b"/meeting", os.O_CREAT | os.O_RDWR, 0o666, None)
-    open("/dev/shm/meeting", "w").close(); open("/tmp/meeting", "w").close()
-    time.sleep(1.5)
-else:
-    time.sleep(0.5)
-    for name in ("shmget", "msgget", "semget"):
-        if getattr(libc, name)(0x5EED, 0, 0) >= 0: found.append(name)
-    if libc.mq_open(b"/meeting", os.O_RDWR) >= 0: found.append("mq_open")
-    found += [path for path in ("/dev/shm/meeting", "/tmp/meeting") if os.path.exists(path)]
-    found += [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) > 2]
-print(found)
-"""
-)
-
-
-@covers("E10 E11 P20 P21")
-async def test_two_calls_at_once_never_meet(attacker: Attacker) -> None:
-    """Abstract sockets, System V and POSIX names, /dev/shm, /tmp and pids of a running call are not there for others."""
-    first, second = await asyncio.gather(
-        attacker.call(MEETING, args=["first"]), attacker.call(MEETING, args=["second"])
-    )
-    assert (first.stdout, second.stdout) == ("[]\n", "[]\n"), told(first) + told(second)
-    await attacker.verify_rest()
-
-
-@covers("E12 P23")
-@pytest.mark.xfail(strict=True, reason="accepted: a file lock on an inode of the image is seen by all (SECURITY.md)")
-async def test_file_locks_do_not_tell_of_others(attacker: Attacker) -> None:
-    """A lock that one call holds on a file of the image should not be seen by another call. It is."""
-    holds = "import fcntl, time\nf = open('/etc/passwd')\nfcntl.flock(f, fcntl.LOCK_EX)\ntime.sleep(1.5)"
-    looks = (
-        "import fcntl, time\ntime.sleep(0.5)\ntry: fcntl.flock(open('/etc/passwd'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except BlockingIOError: print('somebody is here')"
-    )
-    _, seen = await asyncio.gather(attacker.call(holds), attacker.call(looks))
-    assert seen.stdout == ""
 
 
 @case(

@@ -6,8 +6,11 @@ from __future__ import annotations
 import pytest
 
 from sandbox_service.models import Status
+from tests.security import mutations
+from tests.security.bench import bench
 from tests.security.cases import covers, told
 from tests.security.harness import Attacker
+from tests.security.mutation import Run
 
 LIMITS = {"memory_mb": 1024, "cpu_s": 30, "wall_s": 40}
 
@@ -64,7 +67,11 @@ FILES = {
 @covers("F01 F02 F03 F04 F05 F07 F08 P26")
 async def test_what_programs_do_works(attacker: Attacker, code: str, expected: str) -> None:
     """Libraries, threads, processes in all start methods, files, locks, signals: no system call of theirs is refused."""
-    result = await attacker.call(code, limits=LIMITS)
+    await run_and_compare(attacker.call, code, expected)
+
+
+async def run_and_compare(call: Run, code: str, expected: str) -> None:
+    result = await call(code, limits=LIMITS)
     assert (result.status, result.stderr) == (Status.OK, ""), told(result)
     if expected == "1.5":
         assert float(result.stdout) == 1.5, told(result)
@@ -72,12 +79,30 @@ async def test_what_programs_do_works(attacker: Attacker, code: str, expected: s
         assert result.stdout.strip() == expected, told(result)
 
 
+async def test_what_programs_do_works_is_really_caused_by() -> None:
+    """ENOSYS for clone3: libraries take another way then; after EPERM, they do not."""
+    async with bench(mutations.CLONE3_IS_REFUSED) as worker:
+        with pytest.raises(AssertionError):
+            await run_and_compare(worker.run, PROCESSES["threads"], "45")
+
+
 @covers("F08 P27")
 async def test_multiprocessing_over_the_loopback(attacker: Attacker) -> None:
     """With `network: loopback`, a manager and a connection on 127.0.0.1 work."""
+    await run_over_the_loopback(attacker.call)
+
+
+async def test_multiprocessing_over_the_loopback_is_really_caused_by() -> None:
+    """The filter for loopback: under the other one there are no internet sockets."""
+    async with bench(mutations.NO_LOOPBACK) as worker:
+        with pytest.raises(AssertionError):
+            await run_over_the_loopback(worker.run)
+
+
+async def run_over_the_loopback(call: Run) -> None:
     code = (
         "import multiprocessing.managers as m, multiprocessing\nif __name__ == '__main__':\n"
         "    manager = m.SyncManager(address=('127.0.0.1', 0)); manager.start(); print(sum(manager.list(range(10))))"
     )
-    result = await attacker.call(code, network="loopback", limits=LIMITS)
+    result = await call(code, network="loopback", limits=LIMITS)
     assert (result.status, result.stdout) == (Status.OK, "45\n"), told(result)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import pytest
 
 # Importing them fills the registry.
-from tests.security import test_a_data, test_b_verdict, test_c_processes, test_d_resources, test_e_kernel  # noqa: F401
+from tests.security import (  # noqa: F401
+    test_a_data,
+    test_b_verdict,
+    test_c_processes,
+    test_d_resources,
+    test_e_kernel,
+    test_e_surroundings,
+)
 from tests.security.bench import bench
 from tests.security.cases import REGISTRY, Case
-from tests.security.mutations import Mutation
+from tests.security.mutation import Mutation
 
 TABLE = sorted(REGISTRY.without.items(), key=lambda entry: entry[0].protection)
 LAYERS = sorted(REGISTRY.also_without.items(), key=lambda entry: entry[0].protection)

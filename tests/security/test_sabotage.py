@@ -6,9 +6,10 @@ import pytest
 
 from sandbox_service.errors import SetupError
 from sandbox_service.worker.selftest import check_pool
-from tests.security import mutations
+from tests.security import mutations, worker_mutations
 from tests.security.bench import bench
 from tests.security.cases import covers
+from tests.security.mutation import Mutation
 
 SABOTAGE = [
     mutations.NO_CALL_FILTER,
@@ -18,7 +19,7 @@ SABOTAGE = [
     mutations.DUMPABLE_ZYGOTE_AND_ONE_USER,
     mutations.KEEPS_DESCRIPTORS,
     mutations.NO_CGROUP,
-    mutations.WRITABLE_ROOT,
+    worker_mutations.WRITABLE_ROOT,
     mutations.NETWORK_OF_THE_JAIL,
     mutations.PROC_OF_THE_JAIL,
 ]
@@ -34,7 +35,7 @@ async def test_a_whole_pool_passes() -> None:
 
 @covers("E19 P36")
 @pytest.mark.parametrize("mutation", SABOTAGE, ids=str)
-async def test_a_missing_layer_is_refused(mutation: mutations.Mutation) -> None:
+async def test_a_missing_layer_is_refused(mutation: Mutation) -> None:
     """Without one of its layers a pool fails the self-test that gates serving: SetupError, and nothing is run."""
     async with bench(mutation) as worker:
         with pytest.raises(SetupError, match="nothing will be run here"):
@@ -43,7 +44,7 @@ async def test_a_missing_layer_is_refused(mutation: mutations.Mutation) -> None:
 
 @covers("P36")
 @pytest.mark.parametrize("step", mutations.FAILING_STEPS, ids=str)
-async def test_a_set_up_step_that_fails_is_our_fault(step: mutations.Mutation) -> None:
+async def test_a_set_up_step_that_fails_is_our_fault(step: Mutation) -> None:
     """When a step of a call's set-up fails, its program never starts, and the answer is infra_error: no verdict."""
     async with bench(step) as worker:
         result = await worker.run("print('ran')", expected_stdout="ran")
