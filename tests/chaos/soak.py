@@ -186,13 +186,14 @@ class Soak:
 
 
 def growth(looks: list[Look]) -> list[str]:
-    """Compare the first third with the last one: counts may not grow at all, memory by 5 % or 4 MiB."""
+    """Compare the first third with the last one: counts may not grow, memory by 5 % and 4 MiB at most."""
     third = max(1, len(looks) // 3)
     first, last = looks[:third], looks[-third:]
     found = []
     for name in ("descriptors", "processes", "mounts", "cgroups", "redis_keys"):
         before, after = (max(getattr(look, name) for look in part) for part in (first, last))
-        if after > before:
+        passing = 4 if name == "descriptors" else 0  # one that was open just then; a leak would be thousands
+        if after > before + passing:
             found.append(f"{name} grew from {before} to {after}")
     for name in ("gateways_mb", "workers_mb", "zygotes_mb", "redis_mb"):
         before, after = _medians(name, first, last)

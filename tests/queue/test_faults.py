@@ -39,7 +39,7 @@ def kill(server: EmbeddedServer) -> None:
 
 
 async def test_cancelled_callers_never_mix_up_answers(queue: Queue) -> None:
-    """Of 2,000 fetches a third is cancelled at a random moment; every other one gets its own call's record.
+    """Of 10,000 fetches a third is cancelled at a random moment; every other one gets its own call's record.
 
     redis-py once left the reply of a cancelled command in the connection, and the next user read it as its own
     (CVE-2023-28858).
@@ -54,7 +54,7 @@ async def test_cancelled_callers_never_mix_up_answers(queue: Queue) -> None:
     async def fetch(name: str) -> None:
         assert await fetch_one(queue, name) == Record(name, "done", name.encode())
 
-    for _ in range(40):
+    for _ in range(200):
         tasks = [asyncio.create_task(fetch(generator.choice(names))) for _ in range(50)]
         for task in tasks:
             if generator.random() < 0.33:
@@ -64,7 +64,7 @@ async def test_cancelled_callers_never_mix_up_answers(queue: Queue) -> None:
                 cancelled += 1
             elif outcome is not None:
                 raise outcome
-    assert cancelled > 100, "the cancellations hit nothing"
+    assert cancelled > 1000, "the cancellations hit nothing"
 
 
 async def test_a_cancelled_claim_gives_back_what_it_got(queue: Queue, wait_until: WaitUntil) -> None:
