@@ -7,6 +7,8 @@ otherwise reach it through DNS rebinding.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -46,7 +48,7 @@ class Gatekeeper:
         """Raise Unauthorized if keys are in force and none of them was sent."""
         if self._file is None:
             return DEFAULT_TENANT
-        return self._holder(_bearer(scope))
+        return self._holder(_key(scope))
 
     def check_host(self, scope: Scope) -> None:
         """SECURITY: a page of another site that resolves its name to loopback is refused (test_auth.py)."""
@@ -98,9 +100,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _bearer(scope: Scope) -> bytes:
-    scheme, _, key = _header(scope, b"authorization").partition(b" ")
-    return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
+def _key(scope: Scope) -> bytes:
+    """Return the key that was sent: as a bearer token, or as the password of a URL (`http://key:KEY@host`), which is
+    how clients of other services can send one."""
+    scheme, _, credentials = _header(scope, b"authorization").partition(b" ")
+    if scheme.lower() == b"bearer":
+        return bytes(credentials.strip())
+    if scheme.lower() == b"basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+    return b""
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

@@ -23,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import metadata
@@ -32,11 +32,12 @@ from pathlib import Path
 from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError
 from sandbox_service.worker import tree as trees
+from sandbox_service.worker.debian import add_packages as add_debian_packages
 from sandbox_service.worker.manifest import Manifest
 
 DEFAULT = "default"
 _NAME = r"[A-Za-z0-9_-]{1,64}"
-_BUILDER = 1
+_BUILDER = 2
 """Part of every key: raise it when `tree.py` puts something else into a tree."""
 
 
@@ -84,26 +85,27 @@ def build(
     *,
     name: str = DEFAULT,
     requirements: Path | None = None,
+    debian: Sequence[str] = (),
     bare: bool = False,
     force: bool = False,
 ) -> Image:
     """Return the image of this name; build it if it is not there, was made from something else, or with `force`.
 
     `requirements` (a pip requirements file) comes on top of the default packages; with `bare` it stands alone.
-    Costs about a millisecond if there is nothing to do.
+    `debian` are Debian packages, which come with all they depend on. Costs about a millisecond if there is nothing to do.
     """
     if not re.fullmatch(_NAME, name):  # SECURITY: it becomes a part of a path (tests/cli/test_cli.py)
         raise SetupError(f"{name!r} is no name for an image: use 1 to 64 letters, digits, `-` and `_`")
-    if name == DEFAULT and (requirements is not None or bare):
+    if name == DEFAULT and (requirements is not None or debian or bare):
         raise SetupError("the image `default` has the default packages; give yours a name of its own: --name NAME")
     files = _requirements(requirements, bare=bare)
-    key = _key(files)
+    key = _key(files, debian)
     if not force and _is_built(settings, name, key):
         return load(name, settings)
     with _changing_images(settings):
         if not force and _is_built(settings, name, key):  # somebody else built it while this one waited
             return load(name, settings)
-        _build(name, files, key, settings, progress)
+        _build(name, files, debian, key, settings, progress)
         return load(name, settings)
 
 
@@ -152,7 +154,9 @@ def prune(settings: Settings, names: list[str]) -> list[str]:
         return removed
 
 
-def _build(name: str, requirements: list[Path], key: str, settings: Settings, progress: Progress) -> None:
+def _build(
+    name: str, requirements: list[Path], debian: Sequence[str], key: str, settings: Settings, progress: Progress
+) -> None:
     base = trees.find_base()
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=_images(settings)))
     tree = work / "rootfs"
@@ -163,6 +167,8 @@ def _build(name: str, requirements: list[Path], key: str, settings: Settings, pr
         trees.add_interpreter(tree, base)
         trees.add_tools(tree)
         progress(Step.PACKAGES, "")
+        if debian:
+            add_debian_packages(tree, debian, lambda line: progress(Step.PACKAGES, line))
         trees.add_packages(tree, base, requirements, lambda line: progress(Step.PACKAGES, line))
         progress(Step.LIBRARIES, "")
         missing = trees.add_libraries(tree, base)
@@ -238,12 +244,12 @@ def _requirements(extra: Path | None, *, bare: bool) -> list[Path]:
     return [*default, *([extra] if extra else [])]
 
 
-def _key(requirements: list[Path]) -> str:
+def _key(requirements: list[Path], debian: Sequence[str]) -> str:
     """Return a hash of all that a build depends on and that can be told without running anything."""
     interpreter = Path(sys.executable).resolve().stat()
     parts = [_BUILDER, sys.version, platform.machine(), interpreter.st_size, interpreter.st_mtime_ns]
     texts = [path.read_text() for path in requirements]
-    return hashlib.sha256(json.dumps([*parts, *texts]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, *texts, *debian]).encode()).hexdigest()
 
 
 def _images(settings: Settings) -> Path:
