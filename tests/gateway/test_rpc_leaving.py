@@ -18,8 +18,8 @@ __all__ = ["rpc", "start_rpc"]
 
 
 async def status(gateway: Gateway, call_id: str) -> str:
-    answer = await gateway.client.get(f"/v1/calls/{call_id}")
-    return answer.json()["status"] if answer.status_code == 200 else "pending"
+    """Of a call that ends, or has ended."""
+    return (await gateway.client.get(f"/v1/calls/{call_id}?wait_s=10")).json()["status"]
 
 
 async def test_a_cancelled_rpc_cancels_its_call(rpc: Rpc, worker: ScriptedWorker, wait_until: WaitUntil) -> None:
@@ -28,11 +28,8 @@ async def test_a_cancelled_rpc_cancels_its_call(rpc: Rpc, worker: ScriptedWorker
     await wait_until(lambda: worker.runs)
     [call_id] = worker.runs
     run.cancel()
-
-    async def cancelled() -> bool:
-        return await status(rpc.gateway, call_id) == "cancelled"
-
-    await wait_until(cancelled)
+    await wait_until(lambda: not worker.holds(call_id))  # to ask for it meanwhile would be to want it
+    assert await status(rpc.gateway, call_id) == "cancelled"
     assert rpc.gateway.calls.in_flight == 0
 
 
@@ -46,11 +43,8 @@ async def test_a_client_that_vanishes_cancels_its_call(
     [call_id] = worker.runs
     await rpc.channel.close()
     await asyncio.wait([run])
-
-    async def cancelled() -> bool:
-        return await status(rpc.gateway, call_id) == "cancelled"
-
-    await wait_until(cancelled)
+    await wait_until(lambda: not worker.holds(call_id))
+    assert await status(rpc.gateway, call_id) == "cancelled"
 
 
 async def test_a_named_call_waits_for_its_client_to_return(
@@ -83,11 +77,8 @@ async def test_a_stream_that_is_left_cancels_what_is_not_done(
     await wait_until(lambda: len(worker.runs) == 3)
     await talk.read()
     talk.cancel()
-
-    async def ended() -> bool:
-        return sorted([await status(rpc.gateway, each) for each in worker.runs]) == ["cancelled", "cancelled", "ok"]
-
-    await wait_until(ended)
+    await wait_until(lambda: not any(worker.holds(each) for each in worker.runs))
+    assert sorted([await status(rpc.gateway, each) for each in worker.runs]) == ["cancelled", "cancelled", "ok"]
     assert rpc.gateway.calls.in_flight == 0
 
 
@@ -113,11 +104,8 @@ async def test_an_rpc_that_is_cancelled_while_its_call_is_admitted_leaves_nothin
     await asyncio.sleep(0.2)  # the server hears of it; nothing tells us when
     go_on.set()
     await asyncio.wait_for(left.wait(), 10)
-
-    async def cancelled() -> bool:
-        return not worker.runs or await status(rpc.gateway, worker.runs[0]) == "cancelled"
-
-    await wait_until(cancelled)
+    await wait_until(lambda: worker.runs and not worker.holds(worker.runs[0]))
+    assert await status(rpc.gateway, worker.runs[0]) == "cancelled"
     assert rpc.gateway.calls.in_flight == 0
 
 
