@@ -50,7 +50,7 @@ image-test: $(DEV) root
 	scripts/image-test.sh
 
 uml-test: $(DEV) image
-	UML_MEMORY=3G scripts/uml.sh tests/container/uml_guest.sh
+	UML_MEMORY=3G scripts/uml.sh tests/container/uml_guest.sh || [ $$? = 77 ]  # 77: not on this processor
 
 root:
 	@test "$$(id -u)" = 0 || { echo "make: jails are made by root: run this with sudo" >&2; exit 1; }
