@@ -288,9 +288,12 @@ async def lose_the_init(worker: Bench, wait_until: WaitUntil) -> None:
     (init,) = next(iter(machine.zygotes_and_inits(os.getpid()).values()))
     os.kill(init, signal.SIGKILL)
 
+    seen: list[list[int]] = [[]]
+
     def replaced() -> bool:
-        inits = machine.zygotes_and_inits(os.getpid())[before.zygotes[0]]
-        return bool(inits) and init not in inits
+        """Whether another init is there to stay: what died with the old one can be seen for a moment."""
+        seen.append(machine.zygotes_and_inits(os.getpid())[before.zygotes[0]])
+        return init not in seen[-1] and seen[-1] == seen[-2] != []
 
     await wait_until(replaced)
     results = [await worker.run("print('here')") for _ in range(3)]
