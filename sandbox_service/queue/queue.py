@@ -149,6 +149,10 @@ class Queue:
         """Calls that no worker has claimed yet."""
         return int(await self._run("depth"))
 
+    async def workers(self) -> int:
+        """How many workers there are; one that was killed counts until somebody asks for `images`."""
+        return int(await self._link.command("SCARD", self._keys["WORKERS"]))
+
     async def images(self) -> set[str]:
         """Names of the images that live workers serve."""
         names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))
