@@ -234,6 +234,18 @@ class StreamReader:
             raise ServiceFault("the stream of results ended without its terminal frame")
 
 
+def to_error(stated: Mapping[str, object]) -> SandboxError:
+    """Return the error that the service stated."""
+    return _to_error(validate_answer(_Error, stated), ServiceFault)
+
+
+def validate_answer(model: type[ModelT], fields: Mapping[str, object]) -> ModelT:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _unreadable(model, error) from error
+
+
 def _to_error(stated: _Error, otherwise: type[SandboxError]) -> SandboxError:
     kind = _BY_CODE.get(stated.code, otherwise)
     details = [(detail.field, detail.message) for detail in stated.details]
@@ -254,4 +266,8 @@ def _parse(model: type[ModelT], body: bytes) -> ModelT:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise ServiceFault(f"the answer is not a {model.__name__.strip('_')}: {error}") from error
+        raise _unreadable(model, error) from error
+
+
+def _unreadable(model: type[BaseModel], error: ValidationError) -> ServiceFault:
+    return ServiceFault(f"the answer is not a {model.__name__.strip('_')}: {error}")
