@@ -27,7 +27,7 @@ from sandbox_service.errors import (
     Unauthorized,
     Unavailable,
 )
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket, Verdicts
 from sandbox_service.proto import sandbox_pb2 as pb
 from sandbox_service.proto.convert import to_fields, to_message
 from sandbox_service.proto.sandbox_pb2_grpc import SandboxStub
@@ -116,6 +116,10 @@ class GrpcTransport:
         wish = pb.CancelRequest(label=pb.Label(name=name, value=value))
         answer = await self._ask(self._stub.Cancel, wish, timeout_s)
         return int(answer.count)
+
+    async def verify(self, checks: Checks, timeout_s: float) -> list[Checked]:
+        answer = await self._ask(self._stub.Verify, _message(pb.Checks, checks), timeout_s)
+        return _wire.in_full(_wire.validate_answer(Verdicts, to_fields(answer)), len(checks.checks))
 
     async def close(self) -> None:
         await self._channel.close()

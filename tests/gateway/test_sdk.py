@@ -305,3 +305,12 @@ async def test_one_client_serves_several_event_loops(service: Service, worker: S
         await asyncio.to_thread(thread.join)
     assert got == {thread: [f"{thread}-{n}" for n in range(20)] for thread in range(4)}
     assert client.stats().calls == 80
+
+
+async def test_checks_arrive_and_verdicts_return(client: AsyncSandboxClient, worker: ScriptedWorker) -> None:
+    """This worker judges nothing: after repeats that is our fault, and no verdict. tests/e2e has the real one."""
+    verdicts = await client.verify_batch([("\\boxed{1}", "1"), ("2", "é")], limit_s=1.5)
+    assert [(each.status, each.correct) for each in verdicts] == [("infra_error", None)] * 2
+    job = worker.jobs[worker.runs[0]]
+    assert job.stdin == '["\\\\boxed{1}", "1"]\n["2", "\\u00e9"]\n'
+    assert job.args == ["1.5"]
