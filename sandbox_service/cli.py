@@ -70,6 +70,17 @@ output, for programs that start their servers themselves:
 With --http 8765 it is at http://127.0.0.1:8765/mcp (streamable HTTP). The service itself has to run: it is asked at
 --url, and may be on another machine.
 """
+_LETTERS_EXAMPLES = """\
+A call whose worker is lost (killed, or cut off from Redis) runs once more; if it loses that one too, it ends as
+infra_error and leaves a dead letter, of which the last 1,000 are kept. Such a call may be what kills the workers:
+look at it before you replay it. A replay is a new call of the same tenant, with the label replay_of; the first one's
+Result stays what it is. Without SANDBOX_REDIS_URL, the service of `sandbox-service serve` on this machine is asked.
+
+examples:
+  sandbox-service dead-letters list
+  sandbox-service dead-letters show 1790000000000-0
+  sandbox-service dead-letters replay 1790000000000-0
+"""
 _BUILD_EXAMPLES = """\
 How to add your packages: write a pip requirements file, build an image of that name, name it in the call.
 
@@ -153,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_mcp(commands)
     _add_rootfs(commands)
+    _add_letters(commands)
     _add_train(commands)
 
     doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
@@ -230,6 +242,21 @@ def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     prune.add_argument("name", nargs="*", help="names to give up first")
 
 
+def _add_letters(commands: _Commands[argparse.ArgumentParser]) -> None:
+    summary = "list, show and replay calls that lost their worker twice (infra_error)"
+    letters = _command(commands, "dead-letters", _letters_list, summary, _LETTERS_EXAMPLES)
+    actions = letters.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _command(actions, "list", _letters_list, "list dead letters, the latest first")
+    listing.add_argument("--tenant", help="those of this tenant alone")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = _command(actions, "show", _letters_show, "print one dead letter with its call, as JSON")
+    show.add_argument("letter", help="its name, as `list` prints it")
+    replay = _command(actions, "replay", _letters_replay, "run calls again, under new ids, and remove their letters")
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("letter", nargs="*", default=[], help="names, as `list` prints them")
+    which.add_argument("--all", action="store_true", help="all that there are")
+
+
 def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train = _command(commands, "train", _train, "train a model by GRPO-RoC with a service in the loop")
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
@@ -305,6 +332,24 @@ def _rootfs_prune(options: argparse.Namespace) -> int:
     from sandbox_service.commands.images import prune
 
     return prune(settings(), options.name)
+
+
+def _letters_list(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import list_letters
+
+    return list_letters(settings(), tenant=options.tenant, as_json=options.json)
+
+
+def _letters_show(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import show
+
+    return show(settings(), options.letter)
+
+
+def _letters_replay(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import replay
+
+    return replay(settings(), options.letter, everything=options.all)
 
 
 def _doctor(options: argparse.Namespace) -> int:

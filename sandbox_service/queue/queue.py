@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -20,7 +21,17 @@ from sandbox_service.queue.keys import with_prefix
 from sandbox_service.queue.link import PATIENCE_S, Link, jittered
 from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.policy import NO_LIMITS, Policy
-from sandbox_service.queue.records import Execution, Record, State, Submission, executions_of, records_of, state_of
+from sandbox_service.queue.records import (
+    DeadLetter,
+    Execution,
+    Record,
+    State,
+    Submission,
+    executions_of,
+    letter_of,
+    records_of,
+    state_of,
+)
 from sandbox_service.queue.refusals import conflict, outcomes_of, refusal
 from sandbox_service.queue.scripts import GONE_FACTOR, WAKE_TTL_MS, load_scripts
 
@@ -30,6 +41,7 @@ WAKE_POLL_S = 1.0
 """A worker that waits looks by itself this often: a wake-up lost with a connection costs at most this."""
 CANCEL_POLL_S = 1.0
 _PAGE = 500
+_LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _SWEEP_PAGE = 100
 
 _log = logging.getLogger(__name__)
@@ -193,6 +205,22 @@ class Queue:
         told = [json.loads(lease) for lease in leases if lease is not None]
         self._slots = sum(each["slots"] for each in told)
         return {image for each in told for image in each["images"]}
+
+    # operator
+
+    async def dead_letters(self, most: int) -> list[DeadLetter]:
+        """Calls that lost their worker twice, the latest first. Only the last 1,000 are kept."""
+        found = await self._link.command("XREVRANGE", self._keys["DEAD"], "+", "-", "COUNT", str(most))
+        return [letter_of(each) for each in found]
+
+    async def dead_letter(self, letter: str) -> DeadLetter | None:
+        if not _LETTER.fullmatch(letter):
+            return None
+        found = await self._link.command("XRANGE", self._keys["DEAD"], letter, letter)
+        return letter_of(found[0]) if found else None
+
+    async def remove_letter(self, letter: str) -> None:
+        await self._link.command("XDEL", self._keys["DEAD"], letter)
 
     # worker
 
