@@ -12,7 +12,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from sandbox_service.client import _http
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
 
 
 class Transport(Protocol):
@@ -46,6 +46,8 @@ class Transport(Protocol):
     async def cancel_batch(self, id: str, timeout_s: float) -> None: ...
 
     async def cancel_label(self, name: str, value: str, timeout_s: float) -> int: ...
+
+    async def verify(self, checks: Checks, timeout_s: float) -> list[Checked]: ...
 
     async def close(self) -> None: ...
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sandbox_service.errors import WIRE_ERRORS, InvalidCall, SandboxError, ServiceFault, Unavailable
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import CHECKS, Batch, Call, Checked, Checks, Result, Ticket, Verdicts
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -27,6 +27,8 @@ DEFAULT_TIMEOUT_S = 600.0
 """Deadline of calls that set no `timeout_s`."""
 LONG_POLL_S = 30.0
 ID_LENGTH = 64
+CHECKS_CHARACTERS = 2_000_000
+"""In one request, so that its body is accepted however much of it has to be escaped."""
 
 Kind = Literal["calls", "batches"]
 
@@ -113,6 +115,24 @@ def cancel_label(name: str, value: str) -> Request:
     return Request("DELETE", "/v1/calls", params={"label": f"{name}:{value}"})
 
 
+def prepare_checks(pairs: Sequence[tuple[str, str]], limit_s: float) -> list[Checks]:
+    """Return the requests that check these (answer, reference) pairs, in order, each small enough to be one."""
+    portions: list[Checks] = []
+    start = size = 0
+    checks = [{"answer": answer, "reference": reference} for answer, reference in pairs]
+    for index, (answer, reference) in enumerate(pairs):
+        length = len(answer) + len(reference)
+        if index - start == CHECKS or (index > start and size + length > CHECKS_CHARACTERS):
+            portions.append(_validate(Checks, {"checks": checks[start:index], "limit_s": limit_s}))
+            start, size = index, 0
+        size += length
+    return [*portions, _validate(Checks, {"checks": checks[start:], "limit_s": limit_s})]
+
+
+def verify(checks: Checks) -> Request:
+    return Request("POST", "/v1/verify", _body(checks))
+
+
 def _place(kind: Kind, id: str) -> str:
     return f"/v1/{kind}/{quote(id, safe='')}"
 
@@ -193,6 +213,13 @@ def read_batch_poll(status: int, body: bytes) -> list[Result] | None:
 
 def read_cancelled(body: bytes) -> int:
     return _parse(_Cancelled, body).cancelled
+
+
+def read_verdicts(body: bytes, count: int) -> list[Checked]:
+    results = _parse(Verdicts, body).results
+    if len(results) != count:
+        raise ServiceFault(f"the answer has {len(results)} verdicts on {count} checks")
+    return results
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SandboxError:

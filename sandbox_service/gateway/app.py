@@ -147,6 +147,7 @@ def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request]
         ("POST", "/v1/batches", api.post_batch),
         ("GET", "/v1/batches/{id}", api.get_batch),
         ("DELETE", "/v1/batches/{id}", api.delete_batch),
+        ("POST", "/v1/verify", api.post_verify),
         ("GET", "/healthz", probes.healthz),
         ("GET", "/readyz", probes.readyz),
         ("GET", "/metrics", probes.metrics),
