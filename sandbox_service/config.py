@@ -50,8 +50,12 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="one `tenant:sha256-of-key` a line; unset: no key is asked for, loopback only"
     )
+    tenants_file: Path | None = Field(
+        None, description="TOML with weights and quotas of tenants (README, Tenants); unset: equal shares, no quotas"
+    )
     max_body_mb: int = Field(16, ge=1, le=1024, description="largest request body, counted while it arrives")
     max_queued: int = Field(100_000, ge=1, description="calls in the queue beyond which new ones get 429")
+    max_queued_mb: int = Field(1024, ge=1, description="MiB of unfinished calls beyond which new ones get 429")
     result_ttl_s: float = Field(900, gt=0, description="how long a Result can be fetched by its id")
     default_timeout_s: float = Field(600, gt=0, description="deadline of calls that do not set `timeout_s`")
     max_wait_s: float = Field(60, gt=0, le=600, description="longest long-poll of a GET with `wait_s`")

@@ -109,7 +109,7 @@ async def _serve(settings: Settings) -> None:
     queue = await Queue.connect(settings)
     try:
         app = create_app(settings, queue)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_keys, app.state.gatekeeper)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, app.state.gatekeeper, app.state.calls)
         await Server(app, settings, stopping=app.state.stop, release=app.state.calls.release).run_until_stopped()
     finally:
         await queue.close()
@@ -128,14 +128,15 @@ def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Ga
     return RpcServer(settings, calls, probes, gatekeeper)
 
 
-def _reload_keys(gatekeeper: Gatekeeper) -> None:
+def _reload(gatekeeper: Gatekeeper, calls: Calls) -> None:
     log = logs.get_logger("gateway")
-    try:
-        gatekeeper.reload()
-    except SetupError as error:
-        log.error("keys_not_reloaded", reason=error.message)
-    else:
-        log.info("keys_reloaded")
+    for what, part in (("keys", gatekeeper), ("tenants", calls.tenants)):
+        try:
+            part.reload()
+        except SetupError as error:
+            log.error(f"{what}_not_reloaded", reason=error.message)
+        else:
+            log.info(f"{what}_reloaded")
 
 
 def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:

@@ -31,6 +31,8 @@ class Run:
     execution: Execution
     claimed_at: float
     slot: Slot | None = None
+    cpu_s: float = 0.0
+    """What its program has used so far."""
     is_cancelled: bool = False
 
     def cancel(self) -> None:
@@ -98,6 +100,7 @@ class Executor:
             message=_message(verdict, job.lowered),
         )
         if evidence is not None:
+            run.cpu_s += evidence.cpu_s
             _describe(result, job, evidence)
             metrics.RUN_TIME.observe(evidence.wall_s)
             metrics.FORK_TIME.observe(evidence.started_at - evidence.sent_at)

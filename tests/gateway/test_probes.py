@@ -135,7 +135,7 @@ async def test_an_error_in_the_queue_reaches_everyone_who_waits_to_be_admitted(
     async def broken(*args: object, **options: object) -> Any:
         raise RuntimeError("bug")
 
-    monkeypatch.setattr(gateway.calls._queue, "submit", broken)
+    monkeypatch.setattr(gateway.calls._queue, "submit_each", broken)
     assert (await gateway.client.post("/v1/calls", json={"code": "1"})).status_code == 500
     monkeypatch.undo()
     assert (await gateway.client.post("/v1/calls?wait=0", json={"code": "1"})).status_code == 202
