@@ -6,6 +6,7 @@ Only this module reads the environment. `sandbox-service config` prints what is 
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -105,6 +106,15 @@ class Settings(BaseSettings):
 
     def resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         """Return `limits` with every field set (default or lowered to policy), and the names that were lowered."""
+        if not any(limit is not None for limit in limits.__dict__.values()):
+            return self._default_limits, []
+        return self._resolve(limits)
+
+    @cached_property
+    def _default_limits(self) -> Limits:
+        return self._resolve(Limits())[0]
+
+    def _resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         resolved, lowered = {}, []
         for name in Limits.model_fields:
             asked = getattr(limits, name)
