@@ -7,7 +7,6 @@ and highest limits) is applied by the gateway, inside the bounds given here. Unk
 from __future__ import annotations
 
 import base64
-import posixpath
 import re
 from enum import Enum
 from pathlib import PurePosixPath
@@ -20,6 +19,8 @@ STDIN_BYTES = 8 * 1024 * 1024
 FILE_BYTES = 8 * 1024 * 1024
 FILES_COUNT = 64
 BATCH_CALLS = 1024
+CHECKS = 16_384
+CHECKED_BYTES = 1024 * 1024
 CANCELLED_MESSAGE = "cancelled by the caller"
 """Whether it was queued or running."""
 SCRIPT = "main.py"
@@ -85,19 +86,22 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _relative_path(path: str) -> str:
-    """Accept only a plain relative path below the working directory.
+def _jail_path(path: str) -> str:
+    """Accept a plain path below the working directory, or an absolute one below /tmp, the one place to write to.
 
     SECURITY: the path is opened inside the jail only; this check exists to give a precise error early.
     """
-    if not path or path.startswith("/") or "\0" in path:
-        raise ValueError(f"{path!r} must be a relative path without NUL bytes")
-    parts = path.split("/")
+    below = path.removeprefix("/tmp/")  # noqa: S108 (a slot's own /tmp)
+    if not below or below.startswith("/") or "\0" in below:
+        raise ValueError(f"{path!r} must be a relative path, or one below /tmp, without NUL bytes")
+    parts = below.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"{path!r} must not hold empty, '.' or '..' parts")
+    if below != path and parts[0] == "work":
+        raise ValueError(f"{path!r} is in the working directory: write it as a relative path")
     if len(path.encode(errors="surrogatepass")) > 255:
         raise ValueError("a path is at most 255 bytes long")
-    return posixpath.join(*parts)
+    return path
 
 
 def _base64_content(content: Any) -> str:
@@ -133,6 +137,12 @@ def _not_empty(calls: list[ModelT]) -> list[ModelT]:
     return calls
 
 
+def _some(checks: list[ModelT]) -> list[ModelT]:
+    if not checks:
+        raise ValueError("must hold at least one check")
+    return checks
+
+
 _PROTECTED_ENV = re.compile(r"^(LD_|PYTHON|GCONV_PATH|BASH_ENV|ENV$|IFS$)")
 
 
@@ -155,7 +165,7 @@ def _written(pattern: str, **more: Any) -> WithJsonSchema:
 
 
 _NAME_OF_VARIABLE = r"^(?!LD_|PYTHON|GCONV_PATH|BASH_ENV|ENV$|IFS$)[A-Za-z_][A-Za-z0-9_]{0,127}$"
-_PATH = r"^(?!([^\u0000]*/)?\.{0,2}(/|$))[^\u0000]{1,255}$"
+_PATH = r"^(/tmp/(?!work(/|$)))?(?!([^\u0000]*/)?\.{0,2}(/|$))[^\u0000]{1,255}$"
 _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
@@ -167,7 +177,7 @@ def _whole(number: Any) -> Any:
 Text = Annotated[str, _bounded_text(STDIN_BYTES)]
 ShortText = Annotated[str, _bounded_text(64 * 1024), AfterValidator(_no_nul), _written(r"^[^\u0000]*$")]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-RelativePath = Annotated[str, _bounded_text(255), AfterValidator(_relative_path), _written(_PATH)]
+JailPath = Annotated[str, _bounded_text(255), AfterValidator(_jail_path), _written(_PATH, maxLength=255)]
 Base64 = Annotated[str, BeforeValidator(_base64_content), _written(_BASE64, contentEncoding="base64")]
 EnvName = Annotated[str, AfterValidator(_env_name), _written(_NAME_OF_VARIABLE)]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -200,13 +210,13 @@ class Call(Model):
     env: dict[EnvName, ShortText] = Field(
         default_factory=dict, max_length=256, json_schema_extra={"additionalProperties": False}
     )
-    files: Annotated[dict[RelativePath, Base64], AfterValidator(_no_clashes)] = Field(
+    files: Annotated[dict[JailPath, Base64], AfterValidator(_no_clashes)] = Field(
         default_factory=dict,
         max_length=FILES_COUNT,
-        description="files to place in the working directory, as base64",
+        description="files to place in the working directory or below /tmp, as base64",
         json_schema_extra={"additionalProperties": False},
     )
-    fetch: list[RelativePath] = Field(
+    fetch: list[JailPath] = Field(
         default_factory=list, max_length=FILES_COUNT, description="files to return in the Result, if they exist"
     )
     timeout_s: float | None = Field(
@@ -308,3 +318,56 @@ class Ticket(Answer):
     id: str
     state: Literal["queued", "running", "done"]
     url: str
+
+
+class CheckStatus(str, Enum):
+    """How the check of an answer went."""
+
+    OK = "ok"
+    """Compared: `correct` says how."""
+    UNPARSED = "unparsed"
+    """Nothing in the answer can be read as mathematics: not correct."""
+    TIMED_OUT = "timed_out"
+    """The answer used up the time of a check: not correct."""
+    TOO_LARGE = "too_large"
+    """The answer needs more memory than a check has: not correct."""
+    BAD_REFERENCE = "bad_reference"
+    """The reference cannot be read, which says nothing about the answer."""
+    EXPIRED = "expired"
+    """The request's `timeout_s` passed before."""
+    INFRA_ERROR = "infra_error"
+    """Our fault. Check it again; never a wrong answer."""
+
+
+class Check(Model):
+    """An answer to compare with a reference by what they mean. Either is a whole text that marks it (`\\boxed{}`,
+    `$...$`), or the bare answer."""
+
+    answer: Annotated[str, _bounded_text(CHECKED_BYTES)]
+    reference: Annotated[str, _bounded_text(CHECKED_BYTES)]
+
+
+class Checks(Model):
+    """Answers to check in one request."""
+
+    checks: Annotated[list[Check], AfterValidator(_some)] = Field(max_length=CHECKS, json_schema_extra={"minItems": 1})
+    limit_s: float = Field(2.0, ge=0.05, le=30, description="CPU seconds for each check")
+    timeout_s: float | None = Field(None, gt=0, le=86_400, description="seconds until the verdicts are of no more use")
+
+
+class Checked(Answer):
+    """The verdict on one answer. As a condition it is `correct`, and raises ValueError where nothing was judged."""
+
+    status: CheckStatus
+    correct: bool | None = Field(None, description="null where the answer was not judged: that is no wrong answer")
+
+    def __bool__(self) -> bool:
+        if self.correct is None:
+            raise ValueError(f"the answer was not judged ({self.status.value}): neither right nor wrong")
+        return self.correct
+
+
+class Verdicts(Answer):
+    """The verdicts, in the order of the checks."""
+
+    results: list[Checked]

@@ -21,10 +21,12 @@ from starlette.types import Receive, Scope, Send
 from sandbox_service.config import Settings
 from sandbox_service.errors import InvalidCall, SandboxError, Unavailable
 from sandbox_service.gateway.answers import answer, answer_json, describe, dump, problem
+from sandbox_service.gateway.attend import attend
 from sandbox_service.gateway.body import read_json
 from sandbox_service.gateway.calls import Calls, refusals_counted
+from sandbox_service.gateway.verify import verify
 from sandbox_service.gateway.wait import Wait
-from sandbox_service.models import Batch, Call
+from sandbox_service.models import Batch, Call, Checks, Verdicts
 from sandbox_service.queue import State
 
 NDJSON = "application/x-ndjson"
@@ -65,6 +67,13 @@ class Api:
             if keep:
                 return _ticket(batch_id, wait.state, url)
             return await self._when_done(request, wait, url, batch_id)
+
+    async def post_verify(self, request: Request) -> Response:
+        with refusals_counted():
+            arrived = time.monotonic()
+            asked = await read_json(request, Checks, self._max_body)
+            found = await attend(request.receive, verify(self._calls, _tenant(request), asked, arrived=arrived))
+        return answer(Verdicts(results=found).model_dump_json().encode())
 
     async def get_call(self, request: Request) -> Response:
         call_id, wait_s = request.path_params["id"], self._wait_s(request)

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sandbox_service import metrics
 from sandbox_service.errors import Unavailable
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import Batch, Call, Checks, Result, Ticket
 from tests.gateway.conftest import Gateway, ScriptedWorker, StartWorker
 
 
@@ -81,7 +81,7 @@ def test_each_role_exports_only_what_it_measures() -> None:
     assert not {name for name in gateway & worker if name.startswith("sandbox_")}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/calls/", "/v1/calls/a/b", "/docs", "/v2/calls", "/openapi.yaml"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/calls/", "/v1/calls/a/b", "/docs", "/v2/calls", "/openapi.yaml"])
 async def test_unknown_routes_are_404_in_the_one_shape(http: httpx.AsyncClient, path: str) -> None:
     """Also with a trailing slash: nothing is redirected."""
     answer = await http.get(path)
@@ -135,7 +135,7 @@ async def test_an_error_in_the_queue_reaches_everyone_who_waits_to_be_admitted(
     async def broken(*args: object, **options: object) -> Any:
         raise RuntimeError("bug")
 
-    monkeypatch.setattr(gateway.calls._queue, "submit", broken)
+    monkeypatch.setattr(gateway.calls._queue, "submit_each", broken)
     assert (await gateway.client.post("/v1/calls", json={"code": "1"})).status_code == 500
     monkeypatch.undo()
     assert (await gateway.client.post("/v1/calls?wait=0", json={"code": "1"})).status_code == 202
@@ -162,6 +162,7 @@ async def test_the_schema_lists_every_route(schema: dict[str, Any]) -> None:
         ("post", "/v1/batches"),
         ("get", "/v1/batches/{id}"),
         ("delete", "/v1/batches/{id}"),
+        ("post", "/v1/verify"),
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -186,7 +187,7 @@ async def test_every_reference_in_the_schema_resolves(schema: dict[str, Any]) ->
 
 async def test_the_examples_are_valid(schema: dict[str, Any]) -> None:
     """A reader can send them as they are."""
-    for path, model in (("/v1/calls", Call), ("/v1/batches", Batch)):
+    for path, model in (("/v1/calls", Call), ("/v1/batches", Batch), ("/v1/verify", Checks)):
         body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         for example in body["examples"].values():
             model.model_validate(example["value"])

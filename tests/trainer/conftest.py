@@ -11,6 +11,9 @@ from sandbox_service.trainer.recipe import Architecture
 TINY = Architecture(hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48, vocabulary=64, positions=96)
 
 
+torch.set_num_threads(1)  # threads that wait for each other on a busy machine take longer than these few numbers
+
+
 @pytest.fixture
 def policy() -> Policy:
     """With random weights everywhere: a fresh policy's residual branches are zero."""
