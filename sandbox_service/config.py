@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     # Gateway
     host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs an API key")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    grpc_host: str = Field("127.0.0.1", description="address of gRPC; any other than loopback needs an API key")
+    grpc_port: int | None = Field(
+        None, ge=0, le=65535, description="port of gRPC; unset: it is not offered; 0 picks a free one"
+    )
     api_keys_file: Path | None = Field(
         None, description="one `tenant:sha256-of-key` a line; unset: no key is asked for, loopback only"
     )

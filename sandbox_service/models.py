@@ -20,6 +20,8 @@ STDIN_BYTES = 8 * 1024 * 1024
 FILE_BYTES = 8 * 1024 * 1024
 FILES_COUNT = 64
 BATCH_CALLS = 1024
+CHECKS = 16_384
+CHECKED_BYTES = 1024 * 1024
 CANCELLED_MESSAGE = "cancelled by the caller"
 """Whether it was queued or running."""
 SCRIPT = "main.py"
@@ -131,6 +133,12 @@ def _not_empty(calls: list[ModelT]) -> list[ModelT]:
     if not calls:
         raise ValueError("must hold at least one call")
     return calls
+
+
+def _some(checks: list[ModelT]) -> list[ModelT]:
+    if not checks:
+        raise ValueError("must hold at least one check")
+    return checks
 
 
 _PROTECTED_ENV = re.compile(r"^(LD_|PYTHON|GCONV_PATH|BASH_ENV|ENV$|IFS$)")
@@ -308,3 +316,56 @@ class Ticket(Answer):
     id: str
     state: Literal["queued", "running", "done"]
     url: str
+
+
+class CheckStatus(str, Enum):
+    """How the check of an answer went."""
+
+    OK = "ok"
+    """Compared: `correct` says how."""
+    UNPARSED = "unparsed"
+    """Nothing in the answer can be read as mathematics: not correct."""
+    TIMED_OUT = "timed_out"
+    """The answer used up the time of a check: not correct."""
+    TOO_LARGE = "too_large"
+    """The answer needs more memory than a check has: not correct."""
+    BAD_REFERENCE = "bad_reference"
+    """The reference cannot be read, which says nothing about the answer."""
+    EXPIRED = "expired"
+    """The request's `timeout_s` passed before."""
+    INFRA_ERROR = "infra_error"
+    """Our fault. Check it again; never a wrong answer."""
+
+
+class Check(Model):
+    """An answer to compare with a reference by what they mean. Either is a whole text that marks it (`\\boxed{}`,
+    `$...$`), or the bare answer."""
+
+    answer: Annotated[str, _bounded_text(CHECKED_BYTES)]
+    reference: Annotated[str, _bounded_text(CHECKED_BYTES)]
+
+
+class Checks(Model):
+    """Answers to check in one request."""
+
+    checks: Annotated[list[Check], AfterValidator(_some)] = Field(max_length=CHECKS, json_schema_extra={"minItems": 1})
+    limit_s: float = Field(2.0, ge=0.05, le=30, description="CPU seconds for each check")
+    timeout_s: float | None = Field(None, gt=0, le=86_400, description="seconds until the verdicts are of no more use")
+
+
+class Checked(Answer):
+    """The verdict on one answer. As a condition it is `correct`, and raises ValueError where nothing was judged."""
+
+    status: CheckStatus
+    correct: bool | None = Field(None, description="null where the answer was not judged: that is no wrong answer")
+
+    def __bool__(self) -> bool:
+        if self.correct is None:
+            raise ValueError(f"the answer was not judged ({self.status.value}): neither right nor wrong")
+        return self.correct
+
+
+class Verdicts(Answer):
+    """The verdicts, in the order of the checks."""
+
+    results: list[Checked]

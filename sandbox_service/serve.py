@@ -108,12 +108,17 @@ class Service:
     """All parts together. `start`, then `watch` now and then, then `stop`, all from the same thread."""
 
     def __init__(self, settings: Settings, given: Mapping[str, object], data_dir: Path) -> None:
-        port = _find_port(settings.host, settings.port)
+        port = _find_port(settings.host, settings.port, "--host (SANDBOX_HOST)", "--port (SANDBOX_PORT)")
         self.url = f"http://{_reachable(settings.host)}:{port}"
+        self.grpc_url: str | None = None
         self._drain_s = settings.drain_s
         self._run_dir = settings.run_dir
         self._redis = None if settings.redis_url else EmbeddedServer(data_dir, settings.run_dir / "redis.sock")
         shared = {**given, "port": port}
+        if settings.grpc_port is not None:
+            options = "SANDBOX_GRPC_HOST", "--grpc-port (SANDBOX_GRPC_PORT)"
+            shared["grpc_port"] = _find_port(settings.grpc_host, settings.grpc_port, *options)
+            self.grpc_url = f"grpc://{_reachable(settings.grpc_host)}:{shared['grpc_port']}"
         if self._redis is not None:
             shared["redis_url"] = self._redis.url
         # Through env(1): this process changes no variable of its own and reads none.
@@ -198,7 +203,7 @@ def serve(settings: Settings, given: Mapping[str, object]) -> int:
         service.start()
         ready = _wait_until_ready(service, signals)
         if ready:
-            _print_banner(service.url, needs_key=settings.api_keys_file is not None)
+            _print_banner(service, needs_key=settings.api_keys_file is not None)
         while not signals.count:
             service.watch()
             time.sleep(_TICK_S)
@@ -218,6 +223,8 @@ def temporary_service() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sandbox-run-") as folder:
         Path(folder).chmod(0o711)  # the jails' users have to reach what is below
         given = {"port": 0, "run_dir": Path(folder, "run"), "log_level": "error"}
+        if Settings().grpc_port is not None:
+            given["grpc_port"] = 0
         settings = Settings(**given)  # type: ignore[arg-type]
         logs.configure(settings.log_level)
         _prepare(settings)
@@ -253,16 +260,17 @@ def _wait_until_ready(service: Service, signals: _Signals) -> bool:
     return False
 
 
-def _print_banner(url: str, *, needs_key: bool) -> None:
-    key = " -H 'Authorization: Bearer YOUR-KEY'" if needs_key else ""
+def _print_banner(service: Service, *, needs_key: bool) -> None:
+    url, key = service.url, " -H 'Authorization: Bearer YOUR-KEY'" if needs_key else ""
+    grpc = f" and {service.grpc_url}" if service.grpc_url else ""
     print(
-        f"\nsandbox-service is ready at {url} (Ctrl-C ends it). Try:\n\n"
+        f"\nsandbox-service is ready at {url}{grpc} (Ctrl-C ends it). Try:\n\n"
         f"  curl -s {url}/v1/calls{key} -H 'Content-Type: application/json' -d '{{\"code\": \"print(6 * 7)\"}}'\n",
         flush=True,
     )
 
 
-def _find_port(host: str, port: int) -> int:
+def _find_port(host: str, port: int, host_option: str, port_option: str) -> int:
     """Return the port to listen on, a free one for 0. SetupError if it is taken: who answers there is not ours."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -274,11 +282,11 @@ def _find_port(host: str, port: int) -> int:
     except (OSError, UnicodeError) as error:  # a name that no resolver would take is a UnicodeError
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise SetupError(
-                f"port {port} is in use on {host}: stop what listens there, or choose another: --port (SANDBOX_PORT)"
+                f"port {port} is in use on {host}: stop what listens there, or choose another: {port_option}"
             ) from error
         why = error.strerror if isinstance(error, OSError) else error
         raise SetupError(
-            f"cannot listen on {host!r}: {why}; choose an address of this machine: --host (SANDBOX_HOST)"
+            f"cannot listen on {host!r}: {why}; choose an address of this machine: {host_option}"
         ) from error
 
 

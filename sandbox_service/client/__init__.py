@@ -17,11 +17,13 @@ from sandbox_service.client._retries import Retries
 from sandbox_service.client._stats import Stats
 from sandbox_service.client._sync import SandboxClient
 from sandbox_service.errors import SandboxError
-from sandbox_service.models import Call, Limits, Result, Status, Ticket
+from sandbox_service.models import Call, Checked, CheckStatus, Limits, Result, Status, Ticket
 
 __all__ = [
     "AsyncSandboxClient",
     "Call",
+    "CheckStatus",
+    "Checked",
     "Limits",
     "Result",
     "Retries",

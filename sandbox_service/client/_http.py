@@ -10,7 +10,7 @@ import httpx
 
 from sandbox_service.client import _wire
 from sandbox_service.errors import Unavailable
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
 
 CONNECT_S = 10.0
 SILENCE_S = 60.0
@@ -65,6 +65,10 @@ class HttpTransport:
     async def cancel_label(self, name: str, value: str, timeout_s: float) -> int:
         _, body = await self._exchange(_wire.cancel_label(name, value), timeout_s)
         return _wire.read_cancelled(body)
+
+    async def verify(self, checks: Checks, timeout_s: float) -> list[Checked]:
+        _, body = await self._exchange(_wire.verify(checks), timeout_s)
+        return _wire.read_verdicts(body, len(checks.checks))
 
     async def close(self) -> None:
         await self._http.aclose()

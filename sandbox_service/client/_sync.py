@@ -17,7 +17,7 @@ from sandbox_service.client._retries import Retries
 from sandbox_service.client._stats import Stats
 from sandbox_service.client._thread import InThread
 from sandbox_service.client._transport import Transport, check_url
-from sandbox_service.models import BATCH_CALLS, Call, Result, Ticket
+from sandbox_service.models import BATCH_CALLS, Call, Checked, Checks, CheckStatus, Result, Ticket
 
 T = TypeVar("T")
 
@@ -35,11 +35,13 @@ class SandboxClient:
     Calls of many tasks travel together: up to `coalesce_calls` of them, gathered for at most `coalesce_s` seconds
     while others are under way, in one stream that brings back each Result as it finishes.
 
-    `url`: one gateway, or several of the same service, which take turns and stand in for each other. ValueError: it
-    is no address. `max_connections`: streams at once to all of them; more calls wait here.
+    `url`: one gateway, or several of the same service, which take turns and stand in for each other; `http://`, or
+    `grpc://` with the extra `grpc` (`https://`, `grpcs://`). ValueError: it is no address. `max_connections`: streams
+    at once to all of them; more calls wait here.
 
     One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
-    fork. Close it in each event loop that used it (`with` does); a closed client opens again when it is used.
+    fork (but not over gRPC, whose library is not made for it). Close it in each event loop that used it (`with`
+    does); a closed client opens again when it is used.
     """
 
     def __init__(
@@ -125,6 +127,40 @@ class SandboxClient:
                 for future in futures.values():
                     future.cancel()
 
+    def verify(
+        self, answer: str, reference: str, *, limit_s: float = 2.0, timeout_s: float = _wire.DEFAULT_TIMEOUT_S
+    ) -> Checked:
+        """Say whether an answer means the same as the reference: `verify("so \\\\boxed{1/2}", "0.5").correct`.
+
+        Each is a whole text that marks it (`\\boxed{}`, `$...$`) or the bare answer. `limit_s`: CPU seconds for it.
+        """
+        return (self.verify_batch([(answer, reference)], limit_s=limit_s, timeout_s=timeout_s))[0]
+
+    def verify_batch(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        limit_s: float = 2.0,
+        timeout_s: float = _wire.DEFAULT_TIMEOUT_S,
+    ) -> list[Checked]:
+        """Check (answer, reference) pairs, as `verify` does one; results[i] belongs to pairs[i].
+
+        What ended as `infra_error` is checked again, at most `retries.infra_errors` times.
+        """
+        if not pairs:
+            return []
+        deadline = time.monotonic() + timeout_s
+        verdicts: dict[int, Checked] = {}
+        left = list(range(len(pairs)))
+        for _ in range(1 + self._options.retries.infra_errors):
+            for checks in _wire.prepare_checks([pairs[index] for index in left], limit_s):
+                indexes, left = left[: len(checks.checks)], left[len(checks.checks) :]
+                verdicts.update(zip(indexes, self._check(checks, deadline), strict=True))
+            left = [index for index, verdict in verdicts.items() if verdict.status is CheckStatus.INFRA_ERROR]
+            if not left:
+                break
+        return [verdicts[index] for index in range(len(pairs))]
+
     def submit(self, code: str | Call, **fields: object) -> Ticket:
         """Hand in a call without waiting for it. Await its id with `wait`, or poll it with `get`."""
         call = _wire.prepare(code, fields)
@@ -175,6 +211,13 @@ class SandboxClient:
     def stats(self, *, reset: bool = False) -> Stats:
         """Return what this client did since the last reset, in all event loops: for the log of a training step."""
         return self._service.stats(reset=reset)
+
+    def _check(self, checks: Checks, deadline: float) -> list[Checked]:
+        def send(gateway: Transport, left_s: float) -> Awaitable[list[Checked]]:
+            within_s = max(0.001, deadline - time.monotonic())
+            return gateway.verify(checks.model_copy(update={"timeout_s": within_s}), left_s)
+
+        return self._service.ask(send, max(0.0, deadline - time.monotonic()) + ANSWER_MARGIN_S)
 
     def _wait(self, get: Callable[[Transport, float, float], Awaitable[T | None]], name: str, timeout_s: float) -> T:
         """Ask by long polls: `get(transport, seconds to hold the answer, seconds for the attempt)`."""

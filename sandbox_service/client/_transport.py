@@ -7,12 +7,14 @@ for all of them. Whatever goes wrong in an attempt is a SandboxError; its class 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from sandbox_service.client import _http
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.errors import SetupError
+from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
 
 
 class Transport(Protocol):
@@ -47,17 +49,30 @@ class Transport(Protocol):
 
     async def cancel_label(self, name: str, value: str, timeout_s: float) -> int: ...
 
+    async def verify(self, checks: Checks, timeout_s: float) -> list[Checked]: ...
+
     async def close(self) -> None: ...
 
 
 def check_url(url: str) -> str:
-    """Return the address without a slash at its end. ValueError: no request could ever be sent there."""
+    """Return the address without a slash at its end. ValueError: no request could ever be sent there.
+
+    SetupError: the packages that it needs are not installed.
+    """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000")
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+        raise ValueError(
+            f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000 or grpc://127.0.0.1:50051"
+        )
+    if parts.scheme.startswith("grpc") and importlib.util.find_spec("grpc") is None:
+        raise SetupError("grpc:// needs packages that are not installed: pip install 'sandbox-service[grpc]'")
     return url.rstrip("/")
 
 
 def open_transport(url: str, *, api_key: str | None, max_connections: int) -> Transport:
     """Return the transport for a URL that `check_url` took. Connects when it is first used."""
+    if url.startswith("grpc"):
+        from sandbox_service.client._grpc import GrpcTransport
+
+        return GrpcTransport(url, api_key=api_key)
     return _http.HttpTransport(url, api_key=api_key, max_connections=max_connections)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sandbox_service.errors import WIRE_ERRORS, InvalidCall, SandboxError, ServiceFault, Unavailable
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import CHECKS, Batch, Call, Checked, Checks, Result, Ticket, Verdicts
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -27,6 +27,8 @@ DEFAULT_TIMEOUT_S = 600.0
 """Deadline of calls that set no `timeout_s`."""
 LONG_POLL_S = 30.0
 ID_LENGTH = 64
+CHECKS_CHARACTERS = 2_000_000
+"""In one request, so that its body is accepted however much of it has to be escaped."""
 
 Kind = Literal["calls", "batches"]
 
@@ -113,6 +115,24 @@ def cancel_label(name: str, value: str) -> Request:
     return Request("DELETE", "/v1/calls", params={"label": f"{name}:{value}"})
 
 
+def prepare_checks(pairs: Sequence[tuple[str, str]], limit_s: float) -> list[Checks]:
+    """Return the requests that check these (answer, reference) pairs, in order, each small enough to be one."""
+    portions: list[Checks] = []
+    start = size = 0
+    checks = [{"answer": answer, "reference": reference} for answer, reference in pairs]
+    for index, (answer, reference) in enumerate(pairs):
+        length = len(answer) + len(reference)
+        if index - start == CHECKS or (index > start and size + length > CHECKS_CHARACTERS):
+            portions.append(_validate(Checks, {"checks": checks[start:index], "limit_s": limit_s}))
+            start, size = index, 0
+        size += length
+    return [*portions, _validate(Checks, {"checks": checks[start:], "limit_s": limit_s})]
+
+
+def verify(checks: Checks) -> Request:
+    return Request("POST", "/v1/verify", _body(checks))
+
+
 def _place(kind: Kind, id: str) -> str:
     return f"/v1/{kind}/{quote(id, safe='')}"
 
@@ -195,6 +215,17 @@ def read_cancelled(body: bytes) -> int:
     return _parse(_Cancelled, body).cancelled
 
 
+def read_verdicts(body: bytes, count: int) -> list[Checked]:
+    return in_full(_parse(Verdicts, body), count)
+
+
+def in_full(verdicts: Verdicts, count: int) -> list[Checked]:
+    """Raise ServiceFault unless there is a verdict on each check."""
+    if len(verdicts.results) != count:
+        raise ServiceFault(f"the answer has {len(verdicts.results)} verdicts on {count} checks")
+    return verdicts.results
+
+
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SandboxError:
     """Return the error an answer stands for: by the code in its body, else (a proxy's page) by the HTTP status."""
     try:
@@ -234,6 +265,18 @@ class StreamReader:
             raise ServiceFault("the stream of results ended without its terminal frame")
 
 
+def to_error(stated: Mapping[str, object]) -> SandboxError:
+    """Return the error that the service stated."""
+    return _to_error(validate_answer(_Error, stated), ServiceFault)
+
+
+def validate_answer(model: type[ModelT], fields: Mapping[str, object]) -> ModelT:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _unreadable(model, error) from error
+
+
 def _to_error(stated: _Error, otherwise: type[SandboxError]) -> SandboxError:
     kind = _BY_CODE.get(stated.code, otherwise)
     details = [(detail.field, detail.message) for detail in stated.details]
@@ -254,4 +297,8 @@ def _parse(model: type[ModelT], body: bytes) -> ModelT:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise ServiceFault(f"the answer is not a {model.__name__.strip('_')}: {error}") from error
+        raise _unreadable(model, error) from error
+
+
+def _unreadable(model: type[BaseModel], error: ValidationError) -> ServiceFault:
+    return ServiceFault(f"the answer is not a {model.__name__.strip('_')}: {error}")

@@ -21,11 +21,12 @@ from starlette.types import Receive, Scope, Send
 from sandbox_service.config import Settings
 from sandbox_service.errors import InvalidCall, SandboxError, Unavailable
 from sandbox_service.gateway.answers import answer, answer_json, describe, dump, problem
+from sandbox_service.gateway.attend import attend
 from sandbox_service.gateway.body import read_json
-from sandbox_service.gateway.calls import Calls
+from sandbox_service.gateway.calls import Calls, refusals_counted
+from sandbox_service.gateway.verify import verify
 from sandbox_service.gateway.wait import Wait
-from sandbox_service.metrics import CALLS_REFUSED
-from sandbox_service.models import Batch, Call
+from sandbox_service.models import Batch, Call, Checks, Verdicts
 from sandbox_service.queue import State
 
 NDJSON = "application/x-ndjson"
@@ -42,7 +43,7 @@ class Api:
         self._max_body = settings.max_body_mb * 2**20
 
     async def post_call(self, request: Request) -> Response:
-        with _refusals_counted():
+        with refusals_counted():
             arrived = time.monotonic()
             keep = _wants_ticket(request)
             call = await read_json(request, Call, self._max_body)
@@ -54,7 +55,7 @@ class Api:
             return await self._when_done(request, wait, url)
 
     async def post_batch(self, request: Request) -> Response:
-        with _refusals_counted():
+        with refusals_counted():
             arrived = time.monotonic()
             keep = _wants_ticket(request)
             batch = await read_json(request, Batch, self._max_body)
@@ -66,6 +67,13 @@ class Api:
             if keep:
                 return _ticket(batch_id, wait.state, url)
             return await self._when_done(request, wait, url, batch_id)
+
+    async def post_verify(self, request: Request) -> Response:
+        with refusals_counted():
+            arrived = time.monotonic()
+            asked = await read_json(request, Checks, self._max_body)
+            found = await attend(request.receive, verify(self._calls, _tenant(request), asked, arrived=arrived))
+        return answer(Verdicts(results=found).model_dump_json().encode())
 
     async def get_call(self, request: Request) -> Response:
         call_id, wait_s = request.path_params["id"], self._wait_s(request)
@@ -181,15 +189,6 @@ async def _until_disconnect(receive: Receive, wait: Wait) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     wait.abandon()
-
-
-@contextlib.contextmanager
-def _refusals_counted() -> Iterator[None]:
-    try:
-        yield
-    except SandboxError as error:
-        CALLS_REFUSED.labels(error.code).inc()
-        raise
 
 
 def _done(results: list[bytes], batch_id: str | None) -> Response:

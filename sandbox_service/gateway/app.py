@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from fastapi import FastAPI
@@ -33,6 +33,9 @@ from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.server import Server
 from sandbox_service.queue import Queue
 
+if TYPE_CHECKING:
+    from sandbox_service.gateway.rpc.server import RpcServer
+
 
 class _PlainRoute(APIRoute):
     """An endpoint that reads its Request itself: none of FastAPI's per-request dependency work."""
@@ -44,15 +47,22 @@ class _PlainRoute(APIRoute):
 def create_app(settings: Settings, queue: Queue) -> FastAPI:
     """Return the application; it serves while its lifespan runs. The queue stays the caller's.
 
-    `app.state` holds its parts: `calls`, `probes`, `gatekeeper`. Raise SetupError if it would be open to strangers.
+    `app.state` holds its parts: `calls`, `probes`, `gatekeeper`, `rpc` (its gRPC server, or None), and
+    `stop`, which begins its end. Raise SetupError if it would be open to strangers, or cannot listen.
     """
     gatekeeper = Gatekeeper(settings)
     calls = Calls(settings, queue)
     probes = Probes(queue, calls)
+    rpc = _rpc_server(settings, calls, probes, gatekeeper)
+
+    def stop() -> None:
+        probes.stop()
+        if rpc is not None:
+            rpc.stop()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with calls.serving():
+        async with calls.serving(), rpc.serving() if rpc is not None else contextlib.nullcontext():
             yield
 
     app = FastAPI(
@@ -67,6 +77,7 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.calls, app.state.probes, app.state.gatekeeper = calls, probes, gatekeeper
+    app.state.stop, app.state.rpc = stop, rpc
     app.router.route_class = _PlainRoute
     for method, path, endpoint in _routes(Api(settings, calls), probes):
         app.add_api_route(path, endpoint, methods=[method], **openapi.operation(method, path))
@@ -99,9 +110,22 @@ async def _serve(settings: Settings) -> None:
     try:
         app = create_app(settings, queue)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_keys, app.state.gatekeeper)
-        await Server(app, settings, stopping=app.state.probes.stop, release=app.state.calls.release).run_until_stopped()
+        await Server(app, settings, stopping=app.state.stop, release=app.state.calls.release).run_until_stopped()
     finally:
         await queue.close()
+
+
+def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Gatekeeper) -> RpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    try:
+        from sandbox_service.gateway.rpc.server import RpcServer
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"SANDBOX_GRPC_PORT asks for gRPC, but its packages are not installed ({error.name} is missing): "
+            "pip install 'sandbox-service[server,grpc]'"
+        ) from error
+    return RpcServer(settings, calls, probes, gatekeeper)
 
 
 def _reload_keys(gatekeeper: Gatekeeper) -> None:
@@ -123,6 +147,7 @@ def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request]
         ("POST", "/v1/batches", api.post_batch),
         ("GET", "/v1/batches/{id}", api.get_batch),
         ("DELETE", "/v1/batches/{id}", api.delete_batch),
+        ("POST", "/v1/verify", api.post_verify),
         ("GET", "/healthz", probes.healthz),
         ("GET", "/readyz", probes.readyz),
         ("GET", "/metrics", probes.metrics),

@@ -31,28 +31,27 @@ class Gatekeeper:
         self._hosts = {"localhost", "127.0.0.1", "[::1]", settings.host.lower()}
         if self._file is not None:
             self.reload()
-        elif not is_loopback(settings.host):
-            raise SetupError(
-                f"refusing to listen on {settings.host} without API keys: anybody who reaches it could run code. "
-                "Set SANDBOX_API_KEYS_FILE to a file of `tenant:sha256-of-key` lines, or SANDBOX_HOST=127.0.0.1"
-            )
+        else:
+            _refuse_strangers(settings.host, "SANDBOX_HOST")
+            if settings.grpc_port is not None:
+                _refuse_strangers(settings.grpc_host, "SANDBOX_GRPC_HOST")
 
     def reload(self) -> None:
         """Read the key file again; if it cannot be used, raise SetupError and keep the keys that are in force."""
         if self._file is not None:
             self._keys = read_keys(self._file)
 
-    def tenant(self, scope: Scope) -> str:
-        """Raise Unauthorized if keys are in force and none of them was sent."""
+    def tenant(self, authorization: bytes) -> str:
+        """Return whose key this is, from the header of that name. Unauthorized: keys are in force, and it is none."""
         if self._file is None:
             return DEFAULT_TENANT
-        return self._holder(_bearer(scope))
+        return self._holder(_bearer(authorization))
 
     def check_host(self, scope: Scope) -> None:
         """SECURITY: a page of another site that resolves its name to loopback is refused (test_auth.py)."""
         if self._file is not None:
             return
-        host = _header(scope, b"host").decode("latin-1").lower()
+        host = header(scope, b"host").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if name not in self._hosts:
             raise WrongHost("this gateway has no API keys and answers to localhost only; use http://127.0.0.1:<port>")
@@ -89,6 +88,14 @@ def read_keys(file: Path) -> list[tuple[bytes, str]]:
     return keys
 
 
+def _refuse_strangers(host: str, setting: str) -> None:
+    if not is_loopback(host):
+        raise SetupError(
+            f"refusing to listen on {host} without API keys: anybody who reaches it could run code. "
+            f"Set SANDBOX_API_KEYS_FILE to a file of `tenant:sha256-of-key` lines, or {setting}=127.0.0.1"
+        )
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -98,10 +105,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _bearer(scope: Scope) -> bytes:
-    scheme, _, key = _header(scope, b"authorization").partition(b" ")
-    return bytes(key.strip()) if scheme.lower() == b"bearer" else b""
+def header(scope: Scope, name: bytes) -> bytes:
+    """Return the value of a header, empty if it was not sent."""
+    return next((bytes(value) for known, value in scope["headers"] if known == name), b"")
 
 
-def _header(scope: Scope, name: bytes) -> bytes:
-    return next((bytes(value) for header, value in scope["headers"] if header == name), b"")
+def _bearer(authorization: bytes) -> bytes:
+    scheme, _, key = authorization.partition(b" ")
+    return key.strip() if scheme.lower() == b"bearer" else b""

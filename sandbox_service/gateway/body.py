@@ -38,7 +38,7 @@ def parse(model: type[M], body: bytes) -> M:
     try:
         value = model.model_validate_json(body, strict=True)
     except ValidationError as error:
-        raise _invalid(error, body) from None
+        raise invalid_call(error, body) from None
     try:
         json.loads(body, object_pairs_hook=_refuse_duplicates)
     except _DuplicateKey:
@@ -91,7 +91,7 @@ def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"the body is larger than {max_bytes // 2**20} MiB; split the batch, or raise SANDBOX_MAX_BODY_MB")
 
 
-def _invalid(error: ValidationError, body: bytes) -> InvalidCall:
+def invalid_call(error: ValidationError, body: bytes = b"") -> InvalidCall:
     """Turn pydantic's findings into one error whose message names the first field and whose details name them all."""
     # SECURITY: a body can hold a million errors, and each would be described before the first is used
     # (tests/gateway: `test_a_million_errors_are_not_described`).

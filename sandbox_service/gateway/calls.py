@@ -12,15 +12,15 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 
 from sandbox_service.config import Settings
-from sandbox_service.errors import InvalidCall, NotFound, ResultGone
+from sandbox_service.errors import InvalidCall, NotFound, ResultGone, SandboxError
 from sandbox_service.gateway import jobs
 from sandbox_service.gateway.admission import Admission
 from sandbox_service.gateway.wait import Wait
 from sandbox_service.gateway.waiting import Waiting
-from sandbox_service.metrics import CALLS_ACCEPTED
+from sandbox_service.metrics import CALLS_ACCEPTED, CALLS_REFUSED
 from sandbox_service.models import Batch, Call
 from sandbox_service.queue import Queue, Record, State, Submission
 
@@ -62,16 +62,22 @@ class Calls:
         """End every wait with Unavailable; the calls go on. For a gateway that has to stop now."""
         self._waiting.release()
 
-    async def admit(self, tenant: str, call: Call, *, arrived: float, keep: bool = False) -> Wait:
+    async def admit(
+        self, tenant: str, call: Call, *, arrived: float, keep: bool = False, within_s: float | None = None
+    ) -> Wait:
         """Accept one call. `arrived`: when its request did (time.monotonic). `keep`: somebody holds a ticket for it,
-        so it goes on whoever stops waiting. Raise InvalidCall, Conflict, Overloaded or Unavailable."""
+        so it goes on whoever stops waiting. `within_s`: how long the transport itself lets the client wait, from
+        arrival. Raise InvalidCall, Conflict, Overloaded or Unavailable."""
         await self._check_images([call], [""])
         call_id = call.id or jobs.new_id()
-        submission = jobs.submission(call, call_id, self._settings, age_s=time.monotonic() - arrived, keep=keep)
+        age_s = time.monotonic() - arrived
+        submission = jobs.submission(call, call_id, self._settings, age_s=age_s, within_s=within_s, keep=keep)
         wait = self._waiting.open(tenant, [call_id], name=f"call {call_id}", private=call.id is None)
         return await self._accept(wait, [submission], self._submit(tenant, submission))
 
-    async def admit_batch(self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False) -> tuple[str, Wait]:
+    async def admit_batch(
+        self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False, within_s: float | None = None
+    ) -> tuple[str, Wait]:
         """Accept all calls of a batch or none; return its id too. As `admit` otherwise."""
         places = [f"calls.{index}." for index in range(len(batch.calls))]
         await self._check_images(batch.calls, places)
@@ -79,7 +85,7 @@ class Calls:
         ids = jobs.name_calls(batch, batch_id)
         age_s = time.monotonic() - arrived
         submissions = [
-            jobs.submission(call, call_id, self._settings, age_s=age_s, keep=keep, place=place)
+            jobs.submission(call, call_id, self._settings, age_s=age_s, within_s=within_s, keep=keep, place=place)
             for call, call_id, place in zip(batch.calls, ids, places, strict=True)
         ]
         private = batch.id is None and all(call.id is None for call in batch.calls)
@@ -180,6 +186,16 @@ class Calls:
             self._images_until = now + IMAGES_S
             self._images = await self._queue.images() or self._images
         return self._images or {self._settings.image}
+
+
+@contextlib.contextmanager
+def refusals_counted() -> Iterator[None]:
+    """Around all that can refuse a request before anything of it is accepted."""
+    try:
+        yield
+    except SandboxError as error:
+        CALLS_REFUSED.labels(error.code).inc()
+        raise
 
 
 def overall(states: Sequence[State]) -> State:

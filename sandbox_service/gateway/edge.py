@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sandbox_service import logs
 from sandbox_service.errors import BadRequest, SandboxError, ServiceFault
 from sandbox_service.gateway.answers import problem
-from sandbox_service.gateway.auth import Gatekeeper
+from sandbox_service.gateway.auth import Gatekeeper, header
 from sandbox_service.gateway.wait import Abandoned
 from sandbox_service.metrics import CALLS_REFUSED
 
@@ -53,27 +53,28 @@ class Edge:
             return
         # A response that had begun is left incomplete: the client sees that it was cut off.
         if not started:
-            await problem(self._public(refusal, scope))(scope, receive, send)
-
-    def _public(self, error: SandboxError, scope: Scope) -> SandboxError:
-        """An error of ours that wraps another one speaks of our insides: it is logged, and its message not sent."""
-        if error.http < 500:
-            return error
-        cause = error.__cause__
-        self._log.warning("request_refused", method=scope["method"], code=error.code, cause=type(cause).__name__)
-        if cause is None:
-            return error
-        return type(error)("a part of the service cannot be reached; try again", retry_after_s=error.retry_after_s)
+            await problem(public(refusal, scope["method"]))(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         _refuse_repeated(scope)
         self._gatekeeper.check_host(scope)
         if scope["path"].startswith("/v1/"):
             try:
-                scope["tenant"] = self._gatekeeper.tenant(scope)
+                scope["tenant"] = self._gatekeeper.tenant(header(scope, b"authorization"))
             except SandboxError as error:
                 CALLS_REFUSED.labels(error.code).inc()
                 raise
+
+
+def public(error: SandboxError, method: str) -> SandboxError:
+    """Return what a client may hear: an error of ours that wraps another one speaks of our insides, and is logged."""
+    if error.http < 500:
+        return error
+    cause = error.__cause__
+    logs.get_logger("gateway").warning("request_refused", method=method, code=error.code, cause=type(cause).__name__)
+    if cause is None:
+        return error
+    return type(error)("a part of the service cannot be reached; try again", retry_after_s=error.retry_after_s)
 
 
 def _refuse_repeated(scope: Scope) -> None:

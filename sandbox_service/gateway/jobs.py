@@ -35,15 +35,23 @@ def name_calls(batch: Batch, batch_id: str) -> list[str]:
 
 
 def submission(
-    call: Call, call_id: str, settings: Settings, *, age_s: float, keep: bool, place: str = ""
+    call: Call,
+    call_id: str,
+    settings: Settings,
+    *,
+    age_s: float,
+    keep: bool,
+    within_s: float | None = None,
+    place: str = "",
 ) -> Submission:
-    """Return `call` ready for the queue. `keep`: somebody will hold a ticket for it. `place` is put before the names of
-    fields (`calls.3.`)."""
+    """Return `call` ready for the queue. `keep`: somebody will hold a ticket for it. `within_s`: its transport's own
+    deadline, counted from its arrival as `timeout_s` is. `place` is put before the names of fields (`calls.3.`)."""
     limits, lowered = settings.resolve(call.limits)
     _check_files(call, limits, place)
     _check_expected(call, limits, place)
     job = Job.model_construct(**{**call.__dict__, "id": call_id, "limits": limits, "lowered": lowered})
-    # The digest is of what was asked, before policy: a change of policy does not turn a repeat into a conflict.
+    timeout_s = call.timeout_s or settings.default_timeout_s
+    # The digest is of what was asked, before policy and deadlines: a repeat under others is no conflict.
     asked = call.model_dump_json(exclude={"id"}, exclude_defaults=True)
     return Submission(
         id=call_id,
@@ -52,7 +60,7 @@ def submission(
         image=call.image if call.image is not None else settings.image,
         priority=call.priority,
         labels=call.labels,
-        timeout_s=max(0.0, (call.timeout_s or settings.default_timeout_s) - age_s),
+        timeout_s=max(0.0, (timeout_s if within_s is None else min(timeout_s, within_s)) - age_s),
         age_s=age_s,
         keep=keep,
     )

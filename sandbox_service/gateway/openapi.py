@@ -25,7 +25,7 @@ from sandbox_service.errors import (
     UnsupportedMedia,
     WrongHost,
 )
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import Batch, Call, Checks, Result, Ticket, Verdicts
 
 Json = dict[str, Any]
 
@@ -75,6 +75,18 @@ _BATCH_EXAMPLES: Json = {
         "value": {"id": "step-7", "calls": [{"id": "first", "code": "print(1)"}, {"code": "print(2)"}]},
     }
 }
+_CHECKS_EXAMPLES: Json = {
+    "two": {
+        "summary": "Two answers; the second is marked in a longer text",
+        "value": {
+            "checks": [
+                {"answer": "0.5", "reference": "\\frac{1}{2}"},
+                {"answer": "So there are \\boxed{42} of them.", "reference": "41"},
+            ]
+        },
+    }
+}
+_VERDICTS: Json = {"results": [{"status": "ok", "correct": True}, {"status": "ok", "correct": False}]}
 _NDJSON_EXAMPLE = (
     '{"index":1,"result":{"id":"step-7.1","status":"ok","stdout":"2\\n"}}\n'
     '{"index":0,"result":{"id":"first","status":"ok","stdout":"1\\n"}}\n'
@@ -184,7 +196,14 @@ def document(app: FastAPI) -> Json:
     """Return the whole OpenAPI document."""
     api = get_openapi(title=app.title, version=app.version, description=_INTRO, routes=app.routes)
     _, definitions = models_json_schema(
-        [(Call, "validation"), (Batch, "validation"), (Result, "serialization"), (Ticket, "serialization")],
+        [
+            (Call, "validation"),
+            (Batch, "validation"),
+            (Checks, "validation"),
+            (Result, "serialization"),
+            (Ticket, "serialization"),
+            (Verdicts, "serialization"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     api["components"] = {
@@ -317,6 +336,14 @@ _OPERATIONS: dict[tuple[str, str], Json] = {
         {"200": _CANCELLED_ANSWER},
         errors=(NotFound, ResultGone),
         parameters=(_ID,),
+    ),
+    ("POST", "/v1/verify"): _describe(
+        "Check answers",
+        "Compares up to 16,384 answers with references by what they mean (math-verify, in the sandbox). A verdict is "
+        "`correct`: true or false; null where nothing was judged: `bad_reference`, `expired`, `infra_error`.",
+        {"200": _answer("The verdicts, in order.", "Verdicts", _VERDICTS)},
+        errors=tuple(error for error in _OF_BODIES if error is not Conflict),
+        body=_body("Checks", _CHECKS_EXAMPLES),
     ),
     ("GET", "/healthz"): _probe(
         "Is the process alive?",

@@ -35,7 +35,15 @@ class Probes:
         return answer_json({"status": "ok"})
 
     async def readyz(self, request: Request) -> Response:
-        """Ready: the queue answers, and a worker that passed its self-test is alive."""
+        reasons, images = await self.reasons()
+        body = {"ready": not reasons, "reasons": reasons, "images": sorted(images)}
+        return answer_json(body, 503 if reasons else 200)
+
+    async def reasons(self) -> tuple[list[str], set[str]]:
+        """Return why this gateway is not ready, and the images that workers serve.
+
+        Ready: the queue answers, and a worker that passed its self-test is alive.
+        """
         images: set[str] = set()
         reasons = ["this gateway is stopping"] if self._stopping else []
         try:
@@ -46,8 +54,7 @@ class Probes:
         else:
             if not images:
                 reasons.append("no worker is alive; start one with `sandbox-service worker`")
-        body = {"ready": not reasons, "reasons": reasons, "images": sorted(images)}
-        return answer_json(body, 503 if reasons else 200)
+        return reasons, images
 
     async def metrics(self, request: Request) -> Response:
         CALLS_IN_FLIGHT.set(self._calls.in_flight)

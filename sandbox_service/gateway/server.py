@@ -42,6 +42,8 @@ KEEP_ALIVE_S = 30
 """Longer than clients keep an idle connection, so that they never send into one that is closing."""
 SPARE_DESCRIPTORS = 256
 """Kept for Redis, files and the event loop."""
+MOST_RPC_CONNECTIONS = 1024
+"""Connections that gRPC may hold; they are kept apart, so that neither transport takes the other's."""
 
 
 class _Fuse:
@@ -191,7 +193,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_most_connections(),
+            limit_concurrency=_most_connections(settings),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_s) + 5,
         )
@@ -245,11 +247,11 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _most_connections() -> int:
-    """Raise the soft limit on descriptors to the hard one; return how many of them clients may use."""
+def _most_connections(settings: Settings) -> int:
+    """Raise the soft limit on descriptors to the hard one; return how many of them HTTP clients may use."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, hard - SPARE_DESCRIPTORS)
+    return max(1, hard - SPARE_DESCRIPTORS - (MOST_RPC_CONNECTIONS if settings.grpc_port is not None else 0))
 
 
 async def _too_many(scope: Scope, receive: Receive, send: Send) -> None:

@@ -153,8 +153,12 @@ def test_a_port_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert main(["serve", "--port", str(port)]) == 2
+        (told,) = capsys.readouterr().err.splitlines()
+        assert f"port {port} is in use" in told
+        assert main(["serve", "--port", "0", "--grpc-port", str(port)]) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert f"port {port} is in use" in told
+    assert "--grpc-port (SANDBOX_GRPC_PORT)" in told
 
 
 @pytest.mark.slow

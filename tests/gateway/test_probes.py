@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sandbox_service import metrics
 from sandbox_service.errors import Unavailable
-from sandbox_service.models import Batch, Call, Result, Ticket
+from sandbox_service.models import Batch, Call, Checks, Result, Ticket
 from tests.gateway.conftest import Gateway, ScriptedWorker, StartWorker
 
 
@@ -162,6 +162,7 @@ async def test_the_schema_lists_every_route(schema: dict[str, Any]) -> None:
         ("post", "/v1/batches"),
         ("get", "/v1/batches/{id}"),
         ("delete", "/v1/batches/{id}"),
+        ("post", "/v1/verify"),
         ("get", "/healthz"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -186,7 +187,7 @@ async def test_every_reference_in_the_schema_resolves(schema: dict[str, Any]) ->
 
 async def test_the_examples_are_valid(schema: dict[str, Any]) -> None:
     """A reader can send them as they are."""
-    for path, model in (("/v1/calls", Call), ("/v1/batches", Batch)):
+    for path, model in (("/v1/calls", Call), ("/v1/batches", Batch), ("/v1/verify", Checks)):
         body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         for example in body["examples"].values():
             model.model_validate(example["value"])

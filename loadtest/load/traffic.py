@@ -1,0 +1,99 @@
+"""What is sent: workloads as ready request bodies, each with what has to come back.
+
+print numpy sympy     one small program, again and again
+toolcalls             the programs of loadtest/workloads/toolcalls: long code, floods and time-outs among them
+tools                 those of them that end by themselves (`ok` or `failed`)
+math                  seven times print, twice numpy, once sympy
+humaneval             HumanEval's programs with their solutions
+FILE.jsonl            a recorded log, one Call a line (`recorder.py` writes one, of any client)
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest import workload
+from sandbox_service.models import Call, Status
+
+SMALL = {
+    "print": ("print(1)", "1\n"),
+    "numpy": ("import numpy as np\nprint(int(np.arange(10).sum()))", "45\n"),
+    "sympy": ("from sympy import solve, symbols\nx = symbols('x')\nprint(solve(x**2 - 5*x + 6, x))", "[2, 3]\n"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One call as it is sent, and what its Result has to be; None is not checked."""
+
+    body: bytes
+    status: str | None
+    stdout_sha256: str | None
+
+    def fault(self, result: Mapping[str, Any]) -> str | None:
+        """Say what is wrong with a Result, in one sentence."""
+        if self.status is not None and result["status"] != self.status:
+            return f"{result['status']} instead of {self.status}: {result['message'] or result['stderr'][-300:]!r}"
+        if self.stdout_sha256 is not None and workload.sha256(result["stdout"]) != self.stdout_sha256:
+            return f"wrong output: {result['stdout'][:200]!r}"
+        return None
+
+
+def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
+    """Return `count` calls of a workload, in an order that depends on the seed alone."""
+    if name in SMALL:
+        code, stdout = SMALL[name]
+        shot = _shot(Call(code=code), workload.Expected(Status.OK, stdout=stdout))
+        return [shot] * count
+    if name.endswith(".jsonl"):
+        return recorded(Path(name))[0]
+    if name == "math":
+        parts = [*shots("print", 7), *shots("numpy", 2), *shots("sympy", 1)]
+        return random.Random(seed).choices(parts, k=count)  # noqa: S311
+    if name == "humaneval":
+        items = workload.humaneval()
+    else:
+        items = workload.load("toolcalls")
+        if name == "tools":
+            items = [item for item in items if item.expected.status in (Status.OK, Status.FAILED)]
+    kinds = [_shot(item.call, item.expected) for item in items]
+    chosen = [kinds[number % len(kinds)] for number in range(count)]
+    random.Random(seed).shuffle(chosen)  # noqa: S311  (an order, not a secret)
+    return chosen
+
+
+def _shot(call: Call, expected: workload.Expected) -> Shot:
+    sha256 = expected.stdout_sha256
+    if expected.stdout is not None:
+        sha256 = workload.sha256(expected.stdout)
+    return Shot(call.model_dump_json(exclude_defaults=True).encode(), expected.status.value, sha256)
+
+
+def recorded(path: Path) -> tuple[list[Shot], list[float] | None]:
+    """Read a log: its calls, and when each was sent, in seconds after the first one, if the log says it.
+
+    A line is a Call, or {"call": ..., "at": seconds, "result": ...}; a result is what has to come back again.
+    """
+    calls, times = [], []
+    for line in path.read_text().splitlines():
+        if not line.strip():
+            continue
+        entry = json.loads(line)
+        call, result = entry.get("call", entry), entry.get("result")
+        if "at" in entry:
+            times.append(entry["at"])
+        call.pop("id", None)  # it names the recorded call, and the service would return that one's Result
+        body = Call.model_validate(call).model_dump_json(exclude_defaults=True).encode()
+        if result is None:
+            calls.append(Shot(body, None, None))
+        else:
+            whole = not any(result["truncated"].values())
+            calls.append(Shot(body, result["status"], workload.sha256(result["stdout"]) if whole else None))
+    if not calls:
+        raise ValueError(f"{path} holds no calls")
+    return calls, [at - min(times) for at in times] if len(times) == len(calls) else None

@@ -1,0 +1,161 @@
+"""The load test measures what it says: a small run of it, and its parts where a mistake would flatter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from loadtest.load import cost, report, traffic
+from loadtest.load.crowd import Outcome
+from loadtest.load.drive import Driver, Plan, Record, Transport
+from sandbox_service.embedded import die_with
+from sandbox_service.models import Result, Status
+
+RESULT = Result(id="a", status=Status.OK, stdout="1\n").model_dump_json().encode()
+ROOT = Path(__file__).resolve().parents[2]
+
+
+async def slow_server(pause_s: float) -> tuple[asyncio.Server, str]:
+    """A service that answers one request after the other, each after a pause."""
+    turn = asyncio.Lock()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            async with turn:
+                await asyncio.sleep(pause_s)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(RESULT), RESULT))
+
+    async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (asyncio.IncompleteReadError, asyncio.CancelledError):
+            writer.close()
+
+    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_an_open_loop_counts_the_wait_of_those_that_a_slow_service_holds_up() -> None:
+    """Ten calls due at once at a service that takes 50 ms each: the last one waited half a second, and it is told.
+    A generator that waits for answers before it sends would have told 50 ms for each (coordinated omission)."""
+    server, url = await slow_server(0.05)
+    shots = traffic.shots("print", 10)
+    plan = Plan((url,), Transport.SINGLE, 1, due_s=[0.0] * 10)
+    record = await Driver(plan, shots, time.monotonic(), lambda _: None).run()
+    server.close()
+    latencies = sorted(done - due for done, due in zip(record.done, record.due, strict=True))
+    assert len(latencies) == 10
+    assert latencies[-1] >= 0.5
+    assert latencies[4] >= 0.25
+    assert record.faults == []
+
+
+async def test_a_wrong_answer_and_no_answer_are_told() -> None:
+    """An output that is not the expected one, and a connection that nobody takes."""
+    server, url = await slow_server(0)
+    wrong = traffic.Shot(b"{}", "ok", traffic.workload.sha256("2\n"))
+    record = await Driver(Plan((url,), Transport.SINGLE, 1), [wrong], time.monotonic(), lambda _: None).run()
+    server.close()
+    assert "wrong output" in record.faults[0]
+    await server.wait_closed()
+    record = await Driver(Plan((url,), Transport.SINGLE, 1), [wrong], time.monotonic(), lambda _: None).run()
+    assert "no answer" in record.faults[0]
+    assert record.done == []
+
+
+def test_a_lost_and_a_duplicated_call_are_counted() -> None:
+    """Three calls sent; one id came twice, one never."""
+    record = Record(due=[0, 0], sent=[0, 0], done=[1, 1], place=[0, 1], phases=[(0.0,) * 7] * 2, ids=["a", "a"])
+    summary = Outcome(0.0, 3, [record], cost.Account(at=1.0)).summary()
+    assert (summary["lost"], summary["duplicated"]) == (1, 1)
+
+
+def test_a_busy_machine_makes_a_run_invalid() -> None:
+    """What neither the test nor the service used, as a share of all CPUs."""
+    busy = cost.Account(at=10.0, busy_s=10.0 * cost.CPUS, own_s=8.0 * cost.CPUS)
+    assert not busy.is_valid
+    assert cost.Account(at=10.0, busy_s=8.1 * cost.CPUS, own_s=8.0 * cost.CPUS).is_valid
+
+
+def test_own_cpu_time_is_not_taken_for_that_of_others() -> None:
+    """A child process of ours burns CPU: it is in our account."""
+    before = cost.take(None, time.monotonic())
+    subprocess.run([sys.executable, "-c", "for i in range(10**7): pass"], check=True)
+    used = cost.take(None, time.monotonic()).since(before)
+    assert used.own_s > 0.1
+    assert used.cpu_s["generator"] > 0.1
+
+
+@contextmanager
+def recorder(service: str, log: Path) -> Iterator[str]:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port = trial.getsockname()[1]
+    command = [sys.executable, "-m", "loadtest.load.recorder", "--service", service, "--port", str(port)]
+    process = subprocess.Popen([*command, "--log", str(log)], cwd=ROOT, preexec_fn=die_with(os.getpid()))
+    try:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            with socket.socket() as trial:
+                if trial.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def test_what_a_client_does_can_be_recorded_and_sent_again(tmp_path: Path) -> None:
+    """The recorder passes a call on as it is; its log has the call without its id, the time and the Result."""
+    server, url = await slow_server(0)
+    log = tmp_path / "calls.jsonl"
+    with recorder(url, log) as address:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for number in range(2):
+                answer = await client.post(f"{address}/v1/calls", json={"code": "print(1)", "id": f"x{number}"})
+                assert answer.json()["stdout"] == "1\n"
+    server.close()
+    first, second = map(json.loads, log.read_text().splitlines())
+    assert first["call"] == {"code": "print(1)"}
+    assert first["result"]["status"] == "ok"
+    assert second["at"] >= first["at"]
+    shots, due_s = traffic.recorded(log)
+    assert [shot.status for shot in shots] == ["ok", "ok"]
+    assert due_s is not None
+    assert due_s[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_short_run_of_the_whole_measures_and_reports(tmp_path: Path) -> None:
+    """Baselines, floor, step, burst: every call comes back once and right; the report has figures for each part."""
+    command = [sys.executable, "-m", "loadtest.load", "--quick", "--out", str(tmp_path)]
+    run = subprocess.run(
+        [*command, "--only", "throughput,step,burst,connections"], cwd=ROOT, capture_output=True, text=True, timeout=500
+    )
+    assert run.returncode in (0, 2), run.stderr  # 2: this machine is busy with other tests
+    sections = report.load(tmp_path)
+    for name in ("step", "burst", "connections"):
+        found = sections[name]["found"]
+        assert (found["lost"], found["duplicated"], found["wrong"]) == (0, 0, 0)
+        assert found["first_answer_after_filled_s"] > 0 if name != "step" else found["latency_ms"]["p50"] > 0
+    turn = sections["throughput"]["found"]["print"]["turns"][0]
+    for part in ("gateway", "worker", "zygote", "child"):
+        assert turn["service"]["cpu_ms_per_call"][part] > 0, part
+    assert turn["floor"]["cpu_ms"] < turn["service"]["service_cpu_ms_per_call"]
+    assert "| `print(1)`" in (tmp_path / "report.md").read_text()
+    assert {path.name for path in tmp_path.glob("*.png")} >= {"throughput.png", "step.png", "burst.png"}
