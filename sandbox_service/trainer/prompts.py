@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sandbox_service.client.tools import TOOL, TOOL_NAME, ToolCallError, to_call
 from sandbox_service.models import Call, Result, Status
@@ -88,21 +88,21 @@ _CALL = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-def tool_calls(turn: str, before: int = 0, **fields: Any) -> list[Call | ToolCallError]:
+def tool_calls(turn: str, before: int = 0) -> list[Call | ToolCallError]:
     """All tool calls of an assistant turn, or of a part of it after `before` others, in order.
 
-    `fields` are the caller's part of each Call (limits, labels). A ToolCallError goes back to the model.
+    The Calls lack the caller's part (limits, labels). A ToolCallError goes back to the model.
     """
-    found = [_tool_call(match[1], fields, closed=bool(match[2])) for match in _CALL.finditer(turn)]
+    found = [_tool_call(match[1], closed=bool(match[2])) for match in _CALL.finditer(turn)]
     refused = ToolCallError(f"only {CALLS_PER_TURN} tool calls are run in one turn")
     return [call if before + index < CALLS_PER_TURN else refused for index, call in enumerate(found)]
 
 
-def _tool_call(body: str, fields: dict[str, Any], *, closed: bool) -> Call | ToolCallError:
+def _tool_call(body: str, *, closed: bool) -> Call | ToolCallError:
     if not closed:
         return ToolCallError("<tool_call> without </tool_call>")
     try:
-        return to_call(body, priority="batch", **fields)
+        return to_call(body, priority="batch")
     except ToolCallError as error:
         return error
 
