@@ -13,6 +13,9 @@ torch.set_num_threads(1)  # on a busy machine, two threads wait for each other l
 TINY = Architecture(hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48, vocabulary=64, positions=96)
 
 
+torch.set_num_threads(1)  # threads that wait for each other on a busy machine take longer than these few numbers
+
+
 @pytest.fixture
 def policy() -> Policy:
     """With random weights everywhere: a fresh policy's residual branches are zero."""
