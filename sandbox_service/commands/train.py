@@ -25,9 +25,6 @@ def train(options: argparse.Namespace) -> int:
         return 0
     if not recipe.available:
         raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
-    import torch
-
-    torch.set_num_threads(options.threads)
     if options.url:
         return _train(recipe, options, options.url)
     from sandbox_service.serve import temporary_service
@@ -38,7 +35,9 @@ def train(options: argparse.Namespace) -> int:
 
 def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
     from sandbox_service.trainer.train import train as run
+    from sandbox_service.trainer.train import use_threads
 
+    use_threads(options.threads)
     key = options.api_key_file.read_text().strip() if options.api_key_file else None
     begun = time.monotonic()
 

@@ -37,6 +37,11 @@ from sandbox_service.trainer.traces import encode, make_traces, text
 Say = Callable[[str], None]
 
 
+def use_threads(count: int) -> None:
+    """One by default: the service wants the other CPUs, and sums then do not depend on how they are split."""
+    torch.set_num_threads(count)
+
+
 async def train(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, say: Say) -> None:
     """Do whatever is left to do of a run. ServiceFault: the service lost too many rollouts; start again later."""
     run = open_run(folder, recipe, seed)
