@@ -64,6 +64,10 @@ class Settings(BaseSettings):
         True, description="cancel a call when the only client that waited for its answer went away"
     )
 
+    judge_output_characters: int = Field(
+        1000, ge=100, description="characters of stdout and of stderr that the code-judge dialect answers"
+    )
+
     # Worker
     slots: int = Field(0, ge=0, le=1024, description="executions at once per worker; 0: two per CPU")
     image: str = Field("default", description="image of calls that name none", pattern="^[A-Za-z0-9_-]{1,64}$")

@@ -73,7 +73,7 @@ class Executor:
     async def _attempt(self, run: Run, job: Job, attempt: int) -> Result:
         bounds = _bounds(job.limits, deadline=run.claimed_at + run.execution.remaining_s)
         image = job.image or self._default_image
-        profile = self._pool.choose_profile(job.code, image)
+        profile = self._pool.choose_profile(_sources(job), image)
         metrics.PROFILE_CALLS.labels(profile.name).inc()
         # The one trace of an attempt that survives the worker's kill: the ledger counts these (loadtest/ledger.py).
         _log.debug("execution started", call=job.id, attempt=attempt)
@@ -152,6 +152,12 @@ def _program(job: Job) -> Program:
         seed=job.seed,
         loopback=job.network == "loopback",
     )
+
+
+def _sources(job: Job) -> str:
+    """Return all Python that came along: what a program's own modules import counts like what it imports itself."""
+    modules = (base64.b64decode(content) for path, content in job.files.items() if path.endswith(".py"))
+    return "\n".join([job.code, *(module.decode(errors="replace") for module in modules)])
 
 
 def _bounds(limits: Limits, deadline: float) -> Bounds:
