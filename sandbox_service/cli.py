@@ -271,6 +271,16 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train = _command(commands, "train", _train, "train a model by GRPO-RoC with a service in the loop")
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/train"),
+        help="folder of the run; one that was stopped there goes on (default: %(default)s)",
+    )
+    train.add_argument("--url", help="the service; without it, one is started for this run (needs root)")
+    train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    train.add_argument("--threads", type=int, default=1, help="of torch; the service wants CPUs too (default: 1)")
 
 
 def _add_plan(commands: _Commands[argparse.ArgumentParser]) -> None:
