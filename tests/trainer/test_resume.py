@@ -24,7 +24,7 @@ from sandbox_service.trainer.train import train
 from tests.conftest import WaitUntil
 
 CHECKPOINT = Path(__file__).with_name("smoke")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def recipe() -> Recipe:
@@ -56,7 +56,7 @@ async def test_killed_it_goes_on_and_nothing_counts_twice(tmp_path: Path, url: s
     program = f"import asyncio; from {__name__} import go, Path; asyncio.run(go(Path({str(folder)!r}), {url!r}))"
     process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
-        await wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, timeout_s=200)
+        await wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, timeout_s=600)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
