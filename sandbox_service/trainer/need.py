@@ -81,10 +81,6 @@ class Expected:
     _STEP = 0.25
     _LEAST, _MOST = 1.5, 2.5
 
-    @property
-    def bucket_tokens(self) -> float:
-        return self.limit / BUCKETS
-
     def learn(self, responses: Iterable[int]) -> None:
         """Response lengths from before: of the last step, or of the one a resumed run stopped at."""
         for response in responses:
@@ -92,16 +88,18 @@ class Expected:
             self.finished(response)
 
     def bucket(self, response: int) -> int:
-        return min(int(response / self.bucket_tokens), BUCKETS - 1)
+        return min(response * BUCKETS // self.limit, BUCKETS - 1)
 
     def tokens(self, held: Iterable[tuple[int, int]]) -> float:
         counts, sizes = [0] * BUCKETS, [0.0] * BUCKETS
         for prompt, length in held:
-            here = self.bucket(length - prompt)
+            here = (length - prompt) * BUCKETS // self.limit
+            if here >= BUCKETS:
+                here = BUCKETS - 1
             counts[here] += 1
             sizes[here] += length
         present = [(b, counts[b], sizes[b]) for b in range(BUCKETS) if counts[b]]
-        survival, step = self.survival(), self.bucket_tokens
+        survival, step = self.survival(), self.limit / BUCKETS
         highest = sum(sizes)
         for ahead in range(1, BUCKETS):
             grown, mean, variance = ahead * step, 0.0, 0.0
