@@ -91,6 +91,15 @@ The packages come on top of the default ones (numpy, scipy, sympy, pandas, ...),
 with --bare the file stands alone. Only wheels are installed. Workers see a new image when they start.
 """
 
+_PLAN_EXAMPLES = """\
+The paper's step, 45,000 calls, all at once and spread over five minutes:
+
+  sandbox-service plan --rollouts 16384 --calls 2.75
+  sandbox-service plan --rollouts 16384 --calls 2.75 --over-s 300
+
+The costs of a call come from a load report; everything else is predicted.
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the process's exit code."""
@@ -166,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_rootfs(commands)
     _add_letters(commands)
     _add_train(commands)
+    _add_plan(commands)
 
     doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -261,6 +271,52 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train = _command(commands, "train", _train, "train a model by GRPO-RoC with a service in the loop")
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/train"),
+        help="folder of the run; one that was stopped there goes on (default: %(default)s)",
+    )
+    train.add_argument("--url", help="the service; without it, one is started for this run (needs root)")
+    train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    train.add_argument("--threads", type=int, default=1, help="of torch; the service wants CPUs too (default: 1)")
+
+
+def _add_plan(commands: _Commands[argparse.ArgumentParser]) -> None:
+    plan = _command(
+        commands, "plan", _plan, "predict what a training run needs: cores, gateways, Redis", _PLAN_EXAMPLES
+    )
+    plan.add_argument("--rollouts", type=_count, required=True, help="rollouts of one step")
+    plan.add_argument("--calls", type=_amount, default=2.75, help="calls of a rollout (default: %(default)s)")
+    plan.add_argument(
+        "--over-s",
+        type=_amount,
+        default=0.0,
+        help="seconds over which they come; 0: all at once (default: %(default)s)",
+    )
+    plan.add_argument("--mean-s", type=_amount, default=0.3, help="wanted mean of an answer (default: %(default)s)")
+    plan.add_argument(
+        "--code-ms", type=_amount, default=5.0, help="CPU of the code itself, milliseconds (default: %(default)s)"
+    )
+    plan.add_argument(
+        "--costs", type=Path, metavar="FILE", help="costs measured on your machine (loadtest/capacity.py)"
+    )
+    plan.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -314,6 +370,14 @@ def _train(options: argparse.Namespace) -> int:
     from sandbox_service.commands.train import train
 
     return train(options)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.plan import Demand, read_costs, show
+
+    calls = max(1, round(options.rollouts * options.calls))
+    demand = Demand(calls, options.over_s, options.mean_s, options.code_ms)
+    return show(demand, read_costs(options.costs), as_json=options.json)
 
 
 def _rootfs_build(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ Only this module reads the environment. `sandbox-service config` prints what is 
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,10 @@ class Settings(BaseSettings):
         True, description="cancel a call when the only client that waited for its answer went away"
     )
 
+    judge_output_characters: int = Field(
+        1000, ge=100, description="characters of stdout and of stderr that the code-judge dialect answers"
+    )
+
     # Worker
     slots: int = Field(0, ge=0, le=1024, description="executions at once per worker; 0: two per CPU")
     image: str = Field("default", description="image of calls that name none", pattern="^[A-Za-z0-9_-]{1,64}$")
@@ -101,6 +106,15 @@ class Settings(BaseSettings):
 
     def resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         """Return `limits` with every field set (default or lowered to policy), and the names that were lowered."""
+        if not any(limit is not None for limit in limits.__dict__.values()):
+            return self._default_limits, []
+        return self._resolve(limits)
+
+    @cached_property
+    def _default_limits(self) -> Limits:
+        return self._resolve(Limits())[0]
+
+    def _resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         resolved, lowered = {}, []
         for name in Limits.model_fields:
             asked = getattr(limits, name)

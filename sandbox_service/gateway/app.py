@@ -28,6 +28,7 @@ from sandbox_service.gateway.answers import answer_json, problem
 from sandbox_service.gateway.api import Api
 from sandbox_service.gateway.auth import Gatekeeper
 from sandbox_service.gateway.calls import Calls
+from sandbox_service.gateway.compat import routes as compat
 from sandbox_service.gateway.edge import Edge
 from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.server import Server
@@ -81,6 +82,8 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
     app.router.route_class = _PlainRoute
     for method, path, endpoint in _routes(Api(settings, calls), probes):
         app.add_api_route(path, endpoint, methods=[method], **openapi.operation(method, path))
+    for method, path, endpoint in compat.routes(settings, gatekeeper, calls, queue):
+        app.add_api_route(path, endpoint, methods=[method], include_in_schema=False)
     document = openapi.document(app)
 
     async def schema(request: Request) -> Response:

@@ -192,6 +192,10 @@ class Queue:
         queued, bytes_unfinished = await self._run("depth")
         return int(queued), int(bytes_unfinished)
 
+    async def workers(self) -> int:
+        """How many workers there are; one that was killed counts until somebody asks for `images`."""
+        return int(await self._link.command("SCARD", self._keys["WORKERS"]))
+
     async def images(self) -> set[str]:
         """Names of the images that live workers serve. Their slots are remembered, to tell how long calls will wait."""
         names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))

@@ -34,7 +34,7 @@ from sandbox_service.worker.leftovers import claim_folder, remove_leftovers
 from sandbox_service.worker.nsjail import choose_id_range
 from sandbox_service.worker.pool import Pool
 from sandbox_service.worker.profiles import read_profiles
-from sandbox_service.worker.selftest import check_pool
+from sandbox_service.worker.selftest import check_before_serving, check_pool
 from sandbox_service.worker.slots import JailLost
 
 _CLAIM_WAIT_S = 5.0
@@ -133,7 +133,7 @@ class Worker:
             try:
                 await check_pool(self._pool, slots=1)
             except JailLost:
-                continue  # it is being made anew
+                continue  # it is being made anew, or got no CPU: no layer is missing
             except SetupError:
                 metrics.CANARY_FAILURES.inc()
                 raise
@@ -178,7 +178,7 @@ async def _serve(settings: Settings) -> None:
     pool = make_pool(settings, slots, run_dir)
     try:
         await _until(stop, pool.start())
-        await _until(stop, check_pool(pool, slots=slots))
+        await _until(stop, check_before_serving(pool, slots))
         if not stop.is_set():
             await _work(settings, name, pool, slots, stop)
     finally:

@@ -81,7 +81,7 @@ def test_each_role_exports_only_what_it_measures() -> None:
     assert not {name for name in gateway & worker if name.startswith("sandbox_")}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/calls/", "/v1/calls/a/b", "/docs", "/v2/calls", "/openapi.yaml"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/calls/", "/v1/calls/a/b", "/docs", "/v2/calls", "/openapi.yaml"])
 async def test_unknown_routes_are_404_in_the_one_shape(http: httpx.AsyncClient, path: str) -> None:
     """Also with a trailing slash: nothing is redirected."""
     answer = await http.get(path)
