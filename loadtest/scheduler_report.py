@@ -3,7 +3,7 @@
     python -m loadtest.scheduler_report FILE [--plot docs/scheduler.svg]
 
 Makespans are divided by that of `expected` at the same point and seed, then averaged over the seeds; with more than one
-seed the half width of a 95 % interval (Student's t) stands behind. `recomputed` is the share of the static split's.
+seed the lowest and the highest stand behind. `recomputed` is the share of the static split's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ BASELINES = {
     "static": "static split, no barrier",
 }
 ASYNCHRONOUS = ("static", "round_robin", "least_in_flight")
-T_95 = {1: 12.7, 2: 4.30, 3: 3.18, 4: 2.78}
 
 
 def read(path: Path) -> dict[Point, list[Rows]]:
@@ -54,9 +53,7 @@ def shown(values: list[float]) -> str:
     if not values:
         return "–"
     mean = f"{statistics.mean(values):.2f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {T_95[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5:.2f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.2f}–{max(values):.2f})"
 
 
 def recomputed(seeds: list[Rows], name: str) -> str:
