@@ -8,6 +8,7 @@
 # make soak      100,000 calls, a fifth of them hostile: nothing may grow, nothing may get slower
 # make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for a minute's worth
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
+# make train-demo  a policy from nothing: SFT, three stages of GRPO-RoC, evaluation, report in runs/demo
 # make lock      renew the pinned versions of everything (commit the result)
 # make clean     remove the environment and caches; images stay (`sandbox-service rootfs prune` removes those)
 # Variables: PORT=8000 (or SANDBOX_PORT), PYTHON=/path/to/python3.11
@@ -46,6 +47,9 @@ soak: $(DEV) image
 
 load: $(DEV) image
 	$(BIN)/python -m loadtest.load $(if $(QUICK),--quick --out loadtest/reports/quick) $(LOAD)
+
+train-demo: $(DEV) image
+	$(BIN)/sandbox-service train --recipe nano --out runs/demo
 
 image: $(READY) root
 	@$(BIN)/sandbox-service rootfs build

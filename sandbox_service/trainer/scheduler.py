@@ -1,7 +1,7 @@
 """Which rollout runs on which engine, and when: the load-balanced rollout scheduler (paper section 3.2) and baselines.
 
-A pure state machine: it is told what happened and says what to do; it has no clock, no chance and no I/O.
-`loadtest/scheduler_sim.py` drives it in simulated time. It has no asyncio shell yet, so the trainer does not use it.
+A pure state machine: it is told what happened and says what to do; it has no clock, no chance and no I/O. `fleet.py`
+is its asyncio shell; `loadtest/scheduler_sim.py` drives it in simulated time.
 
 Invariants, each a property test in `tests/trainer/test_scheduler.py`; the first three hold for the KV-aware policies:
 1. The rollouts on an engine never hold more tokens than its capacity: whoever would pass it preempts, the youngest
@@ -69,7 +69,10 @@ class RunTool:
 
 @dataclass(frozen=True)
 class Abort:
-    """Stop this generation: its rollout has lost its place and is queued again. What it generated so far is kept."""
+    """The rollout has lost its place: stop its generation, if it generates, and let its KV cache go.
+
+    What it generated so far is kept; its tool calls run on.
+    """
 
     rollout: str
     engine: str
@@ -85,6 +88,7 @@ class _Rollout:
     order: int
     prompt: int
     length: int
+    ahead: int = 0
     phase: Phase = Phase.WAITING
     engine: _Engine | None = None
     attempt: int = 0
@@ -99,6 +103,8 @@ class _Engine:
     need: float = 0.0
     drift: float = 0.0
     """Tokens by which the rollouts grew since `need` was computed; infinite when their set changed."""
+    refused: str = ""
+    """The rollout that did not fit in besides `need`."""
     full: bool = False
     """It had to preempt, and nobody has finished since: admitting now would only preempt again."""
     gate: list[_Rollout] = field(default_factory=list)
@@ -157,15 +163,15 @@ class Scheduler:
         self._rollouts[id] = rollout
         self._enqueue(rollout)
 
-    def grew(self, id: str, length: int, attempt: int) -> bool:
-        """It holds `length` tokens now (or will when the next ones are decoded: ask first, and none is ever too many).
+    def grew(self, id: str, length: int, attempt: int, ahead: int = 0) -> bool:
+        """It holds `length` tokens, and will hold up to `ahead` more before it is heard of again.
 
         False: the attempt is over, this one was preempted or its engine left.
         """
         rollout = self._current(id, attempt)
         if rollout is None:
             return False
-        self._resize(rollout, length)
+        self._resize(rollout, length, ahead)
         return rollout.phase is Phase.RUNNING
 
     def turn_over(self, id: str, length: int, attempt: int) -> bool:
@@ -211,6 +217,23 @@ class Scheduler:
         del self._rollouts[id]
         return True
 
+    def dropped(self, id: str) -> None:
+        """Nobody goes on with it: it ended while it had nothing to generate, or was given up. It need not be known."""
+        rollout = self._rollouts.pop(id, None)
+        if rollout is None:
+            return
+        if rollout.phase in (Phase.TURN_OVER, Phase.TOOL):
+            self.need.finished(rollout.length - rollout.prompt)
+        engine = rollout.engine
+        self._remove(rollout)
+        if engine:
+            engine.full = False
+            engine.gate = [other for other in engine.gate if other is not rollout]
+        if (rollout.order, id) in self._queue:
+            self._queue.remove((rollout.order, id))
+            heapq.heapify(self._queue)
+        self._actions = [action for action in self._actions if action.rollout != id]
+
     # ---- what to do ---------------------------------------------------------------------------------------------
 
     def next(self) -> list[Action]:
@@ -236,14 +259,17 @@ class Scheduler:
             rollout = self._rollouts[self._queue[0][1]]
             for engine in self._engines.values():
                 if engine.drift > engine.capacity / 50:
-                    engine.need, engine.drift = self.need.tokens(_held(engine)), 0.0
+                    engine.need, engine.drift, engine.refused = self.need.tokens(_held(engine)), 0.0, ""
             engine = min(self._engines.values(), key=lambda e: (e.full, e.need / e.capacity, len(e.rollouts)))
+            if engine.rollouts and (engine.full or engine.refused == rollout.id):
+                return
             needed = self.need.tokens([*_held(engine), (rollout.prompt, rollout.length)])
-            if (needed > engine.capacity or engine.full) and engine.rollouts:
+            if engine.rollouts and needed > engine.capacity:
+                engine.refused = rollout.id
                 return
             heapq.heappop(self._queue)
             self._put(rollout, engine)
-            engine.need, engine.drift = needed, 0.0
+            engine.need, engine.drift, engine.refused = needed, 0.0, ""
             self._start(rollout, engine)
 
     def _launch(self) -> None:
@@ -299,10 +325,11 @@ class Scheduler:
         engine, rollout.engine = rollout.engine, None
         if engine:
             del engine.rollouts[rollout.id]
-            engine.used -= rollout.length
+            engine.used -= rollout.length + rollout.ahead
+            rollout.ahead = 0
             engine.drift = float("inf")
 
-    def _resize(self, rollout: _Rollout, length: int) -> None:
+    def _resize(self, rollout: _Rollout, length: int, ahead: int = 0) -> None:
         grown, engine = length - rollout.length, rollout.engine
         if not 0 <= length - rollout.prompt <= self.limit or grown < 0:
             raise ValueError(f"rollout {rollout.id} can't go from {rollout.length} to {length} tokens")
@@ -310,8 +337,9 @@ class Scheduler:
         rollout.length = length
         if engine is None:
             return
-        engine.used += grown
+        engine.used += grown + ahead - rollout.ahead
         engine.drift += grown
+        rollout.ahead = ahead
         while self.policy.kv_aware and engine.used > engine.capacity:
             youngest = max(engine.rollouts.values(), key=lambda r: r.order)
             self.preemptions += 1
@@ -325,7 +353,7 @@ class Scheduler:
         self._remove(rollout)
         if engine and rollout in engine.gate:
             engine.gate.remove(rollout)
-        if rollout.phase is Phase.RUNNING and engine:
+        if rollout.phase in (Phase.RUNNING, Phase.TOOL) and engine:
             self._actions.append(Abort(rollout.id, engine.name, rollout.attempt))
         if rollout.phase is Phase.TURN_OVER:
             rollout.phase = Phase.TOOL
