@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from sandbox_service.errors import SetupError
 
@@ -15,6 +16,12 @@ def train(options: argparse.Namespace) -> int:
         raise SetupError(f"no recipe {options.recipe!r}; there are: {', '.join(RECIPES)}")
     if options.dry_run:
         print(recipe.describe())
+        return 0
+    if options.emit:
+        from sandbox_service.integrations.emit import emit
+
+        for path in emit(recipe, Path(options.out or f"verl-{recipe.name}")):
+            print(path)
         return 0
     if not recipe.available:
         raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
