@@ -9,6 +9,7 @@
 # make soak      100,000 calls, a fifth of them hostile: nothing may grow, nothing may get slower
 # make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for a minute's worth
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
+# make train-demo  a policy from nothing: SFT, three stages of GRPO-RoC, evaluation, report in runs/demo
 # make lock      renew the pinned versions of everything (commit the result)
 # make clean     remove the environment and caches; images stay (`sandbox-service rootfs prune` removes those)
 # Variables: PORT=8000 (or SANDBOX_PORT), PYTHON=/path/to/python3.11
@@ -51,6 +52,9 @@ load: $(DEV) image
 # Apart from tests/conftest.py, which needs the server's packages; their warnings are not ours.
 integrations-test: $(DEV) .venv-integrations/.ready image
 	.venv-integrations/bin/python -m pytest -q --confcutdir=tests/integrations -W default tests/integrations
+
+train-demo: $(DEV) image
+	$(BIN)/sandbox-service train --recipe nano --out runs/demo
 
 image: $(READY) root
 	@$(BIN)/sandbox-service rootfs build

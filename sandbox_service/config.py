@@ -6,6 +6,7 @@ Only this module reads the environment. `sandbox-service config` prints what is 
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -50,13 +51,21 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = Field(
         None, description="one `tenant:sha256-of-key` a line; unset: no key is asked for, loopback only"
     )
+    tenants_file: Path | None = Field(
+        None, description="TOML with weights and quotas of tenants (README, Tenants); unset: equal shares, no quotas"
+    )
     max_body_mb: int = Field(16, ge=1, le=1024, description="largest request body, counted while it arrives")
     max_queued: int = Field(100_000, ge=1, description="calls in the queue beyond which new ones get 429")
+    max_queued_mb: int = Field(1024, ge=1, description="MiB of unfinished calls beyond which new ones get 429")
     result_ttl_s: float = Field(900, gt=0, description="how long a Result can be fetched by its id")
     default_timeout_s: float = Field(600, gt=0, description="deadline of calls that do not set `timeout_s`")
     max_wait_s: float = Field(60, gt=0, le=600, description="longest long-poll of a GET with `wait_s`")
     cancel_on_disconnect: bool = Field(
         True, description="cancel a call when the only client that waited for its answer went away"
+    )
+
+    judge_output_characters: int = Field(
+        1000, ge=100, description="characters of stdout and of stderr that the code-judge dialect answers"
     )
 
     # Worker
@@ -97,6 +106,15 @@ class Settings(BaseSettings):
 
     def resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         """Return `limits` with every field set (default or lowered to policy), and the names that were lowered."""
+        if not any(limit is not None for limit in limits.__dict__.values()):
+            return self._default_limits, []
+        return self._resolve(limits)
+
+    @cached_property
+    def _default_limits(self) -> Limits:
+        return self._resolve(Limits())[0]
+
+    def _resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         resolved, lowered = {}, []
         for name in Limits.model_fields:
             asked = getattr(limits, name)

@@ -14,6 +14,7 @@
     ├── Conflict        the same id was used before with another body
     ├── ResultGone      the result existed and has passed its time to live
     ├── Overloaded      refused before acceptance: too much is queued; come back after `retry_after_s`
+    │   └── QuotaExceeded   the same, for a limit of the tenant's own
     ├── Unavailable     refused before acceptance: a part of the service is missing; come back later
     ├── ServiceFault    our fault, after acceptance or while answering
     └── SetupError      this machine or configuration cannot run the service (never sent over a wire)
@@ -108,6 +109,10 @@ class Overloaded(SandboxError):
     code, http, grpc, retryable = "overloaded", 429, "RESOURCE_EXHAUSTED", True
 
 
+class QuotaExceeded(Overloaded):
+    code = "quota_exceeded"
+
+
 class Unavailable(SandboxError):
     code, http, grpc, retryable = "unavailable", 503, "UNAVAILABLE", True
 
@@ -134,6 +139,7 @@ WIRE_ERRORS: tuple[type[SandboxError], ...] = (
     Conflict,
     ResultGone,
     Overloaded,
+    QuotaExceeded,
     Unavailable,
     ServiceFault,
 )

@@ -34,6 +34,7 @@ CALLS_REFUSED = Counter(
 )
 CALLS_IN_FLIGHT = Gauge("sandbox_calls_in_flight", "Calls this gateway is waiting for", registry=GATEWAY)
 QUEUE_DEPTH = Gauge("sandbox_queue_depth", "Calls in the queue that no worker has claimed yet", registry=GATEWAY)
+UNFINISHED_BYTES = Gauge("sandbox_unfinished_bytes", "Bytes of all calls that have not ended yet", registry=GATEWAY)
 
 WORKER = _registry()
 RESULTS = Counter("sandbox_results", "Results, by status", ["status"], registry=WORKER)

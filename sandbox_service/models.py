@@ -7,7 +7,6 @@ and highest limits) is applied by the gateway, inside the bounds given here. Unk
 from __future__ import annotations
 
 import base64
-import posixpath
 import re
 from enum import Enum
 from pathlib import PurePosixPath
@@ -87,19 +86,22 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _relative_path(path: str) -> str:
-    """Accept only a plain relative path below the working directory.
+def _jail_path(path: str) -> str:
+    """Accept a plain path below the working directory, or an absolute one below /tmp, the one place to write to.
 
     SECURITY: the path is opened inside the jail only; this check exists to give a precise error early.
     """
-    if not path or path.startswith("/") or "\0" in path:
-        raise ValueError(f"{path!r} must be a relative path without NUL bytes")
-    parts = path.split("/")
+    below = path.removeprefix("/tmp/")  # noqa: S108 (a slot's own /tmp)
+    if not below or below.startswith("/") or "\0" in below:
+        raise ValueError(f"{path!r} must be a relative path, or one below /tmp, without NUL bytes")
+    parts = below.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"{path!r} must not hold empty, '.' or '..' parts")
+    if below != path and parts[0] == "work":
+        raise ValueError(f"{path!r} is in the working directory: write it as a relative path")
     if len(path.encode(errors="surrogatepass")) > 255:
         raise ValueError("a path is at most 255 bytes long")
-    return posixpath.join(*parts)
+    return path
 
 
 def _base64_content(content: Any) -> str:
@@ -163,7 +165,7 @@ def _written(pattern: str, **more: Any) -> WithJsonSchema:
 
 
 _NAME_OF_VARIABLE = r"^(?!LD_|PYTHON|GCONV_PATH|BASH_ENV|ENV$|IFS$)[A-Za-z_][A-Za-z0-9_]{0,127}$"
-_PATH = r"^(?!([^\u0000]*/)?\.{0,2}(/|$))[^\u0000]{1,255}$"
+_PATH = r"^(/tmp/(?!work(/|$)))?(?!([^\u0000]*/)?\.{0,2}(/|$))[^\u0000]{1,255}$"
 _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 
 
@@ -175,7 +177,7 @@ def _whole(number: Any) -> Any:
 Text = Annotated[str, _bounded_text(STDIN_BYTES)]
 ShortText = Annotated[str, _bounded_text(64 * 1024), AfterValidator(_no_nul), _written(r"^[^\u0000]*$")]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-RelativePath = Annotated[str, _bounded_text(255), AfterValidator(_relative_path), _written(_PATH)]
+JailPath = Annotated[str, _bounded_text(255), AfterValidator(_jail_path), _written(_PATH, maxLength=255)]
 Base64 = Annotated[str, BeforeValidator(_base64_content), _written(_BASE64, contentEncoding="base64")]
 EnvName = Annotated[str, AfterValidator(_env_name), _written(_NAME_OF_VARIABLE)]
 LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
@@ -208,13 +210,13 @@ class Call(Model):
     env: dict[EnvName, ShortText] = Field(
         default_factory=dict, max_length=256, json_schema_extra={"additionalProperties": False}
     )
-    files: Annotated[dict[RelativePath, Base64], AfterValidator(_no_clashes)] = Field(
+    files: Annotated[dict[JailPath, Base64], AfterValidator(_no_clashes)] = Field(
         default_factory=dict,
         max_length=FILES_COUNT,
-        description="files to place in the working directory, as base64",
+        description="files to place in the working directory or below /tmp, as base64",
         json_schema_extra={"additionalProperties": False},
     )
-    fetch: list[RelativePath] = Field(
+    fetch: list[JailPath] = Field(
         default_factory=list, max_length=FILES_COUNT, description="files to return in the Result, if they exist"
     )
     timeout_s: float | None = Field(

@@ -241,8 +241,13 @@ def _prepare(settings: Settings) -> None:
     """Refuse a machine that cannot do it safely, and have the image that calls run in."""
     doctor.refuse_if_unsafe(settings)
     with build_progress() as progress:
-        rootfs.build(settings, progress)
+        built = rootfs.build(settings, progress)
     rootfs.load(settings.image, settings)
+    if built.missing:
+        missing = ", ".join(built.missing)
+        print(
+            f"note: the image is without {missing}; `sandbox-service rootfs build --force` tries again", file=sys.stderr
+        )
 
 
 def _wait_until_ready(service: Service, signals: _Signals) -> bool:

@@ -144,6 +144,17 @@ def _slots(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _cores(found: Mapping[str, Any]) -> list[str]:
+    lines = ["| CPUs | capacity | open loop at | mean, p50, p99 ms |", "|---|---|---|---|"]
+    for count, each in found["cpus"].items():
+        cuts = each["part"]["latency_ms"]
+        lines.append(
+            f"| {count}{_valid(each['full'])} | {each['full']['per_s']:.0f}/s | {each['rate_per_s']:.0f}/s | "
+            f"{cuts['mean']:.1f}, {cuts['p50']:.1f}, {cuts['p99']:.1f} |"
+        )
+    return lines
+
+
 def _workers(found: Mapping[str, Any]) -> list[str]:
     return [
         f"Two workers in network namespaces of their own on one Redis: {found['ratio']:.2f} of one worker with as many "
@@ -156,6 +167,7 @@ _PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = 
     ("throughput", "Where the CPU time goes", _components),
     ("latency", "Latency", _latency),
     ("latency", "Phases of a call", _phases),
+    ("cores", "One CPU and all", _cores),
     ("step", "An RL step", _step),
     ("burst", "All at once, batches", _at_once("streamed batches of 64")),
     ("connections", "All at once, connections", _at_once("one connection each, three gateways")),
@@ -181,6 +193,8 @@ def readme(sections: Sections) -> str:
         if name in sections:
             render = next(each for section, _, each in _PARTS if section == name)
             lines += [*render(sections[name]["found"]), ""]
+    if (ROOT / "CAPACITY.md").exists():
+        lines += ["What a cluster needs, predicted from these figures: [CAPACITY.md](CAPACITY.md).", ""]
     return "\n".join([*lines, END])
 
 

@@ -6,6 +6,7 @@ the machine does hits both.
 
 from __future__ import annotations
 
+import os
 import random
 import statistics
 import subprocess
@@ -235,6 +236,7 @@ def _all_at_once(
     filled = 0.0
     peaks: dict[str, float] = {}
     client = redis.Redis.from_url(service.redis.url)
+    empty_mb = client.info("memory")["used_memory"] / 2**20
 
     def meanwhile() -> None:
         nonlocal filled
@@ -266,6 +268,7 @@ def _all_at_once(
         "workload": bench.workload,
         "filled_after_s": filled - sent.start,
         "rss_peak_mb": peaks,
+        "redis_kb_per_call": 1024 * (peaks["redis"] - empty_mb) / calls,
         "first_answer_after_filled_s": sent.done[0] - filled if sent.done else None,
         "per_s_while_draining": _middle_rate(sent.done),
         "order": _inversions(sent),
@@ -357,8 +360,33 @@ def workers(bench: Bench) -> dict[str, Any]:
     return {"turns": turns, "ratio": ratio, "lost": sum(turn["two"]["lost"] for turn in turns)}
 
 
+def cores(bench: Bench) -> dict[str, Any]:
+    """Everything on one CPU, and on all: capacity, and latency at a share of it (`capacity.py` is tested by it)."""
+    found = {}
+    every = os.sched_getaffinity(0)
+    for count in sorted({1, len(every)}):
+        os.sched_setaffinity(0, sorted(every)[:count])  # the service and the clients inherit it
+        try:
+            with cluster() as service:
+                bench.closed(service, bench.workload, BATCH * 4, Transport.STREAM, 4)
+                full = bench.closed(service, bench.workload, bench.scale.small, Transport.STREAM, 4)
+                rate = bench.rate_share * full.per_s
+                draw, due, times = random.Random(count), 0.0, []  # noqa: S311
+                for _ in range(bench.scale.small):
+                    due += draw.expovariate(rate)
+                    times.append(due)
+                bench.begin(f"{count} CPUs, open loop at {rate:.0f}/s", len(times))
+                plan = Plan(tuple(service.urls), Transport.SINGLE, 1, due_s=times)
+                shots = traffic.shots(bench.workload, len(times))
+                part = crowd.send(service, [(plan, shots)], bench.told)
+        finally:
+            os.sched_setaffinity(0, every)
+        found[str(count)] = {"full": full.summary(), "rate_per_s": rate, "part": part.summary()}
+    return {"workload": bench.workload, "in_flight": BATCH * 4, "cpus": found}
+
+
 Section = Callable[[Bench], dict[str, Any]]
 SECTIONS: dict[str, Section] = {
-    each.__name__: each for each in (throughput, latency, step, burst, connections, slots, workers, mixes)
+    each.__name__: each for each in (throughput, latency, cores, step, burst, connections, slots, workers, mixes)
 }
 """All but `replay`, which needs a log."""

@@ -36,11 +36,13 @@ class AsyncSandboxClient:
     Calls of many tasks travel together: up to `coalesce_calls` of them, gathered for at most `coalesce_s` seconds
     while others are under way, in one stream that brings back each Result as it finishes.
 
-    `url`: one gateway, or several of the same service, which take turns and stand in for each other. ValueError: it
-    is no address. `max_connections`: streams at once to all of them; more calls wait here.
+    `url`: one gateway, or several of the same service, which take turns and stand in for each other; `http://`, or
+    `grpc://` with the extra `grpc` (`https://`, `grpcs://`). ValueError: it is no address. `max_connections`: streams
+    at once to all of them; more calls wait here.
 
     One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
-    fork. Close it in each event loop that used it (`async with` does); a closed client opens again when it is used.
+    fork (but not over gRPC, whose library is not made for it). Close it in each event loop that used it (`async with`
+    does); a closed client opens again when it is used.
     """
 
     def __init__(

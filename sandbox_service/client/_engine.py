@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sandbox_service.client import _wire
 from sandbox_service.client._coalesce import Awaited, Line, Stream
@@ -62,8 +62,9 @@ class Engine:
             self._send, calls=options.coalesce_calls, linger_s=options.coalesce_s, streams=options.max_connections
         )
         self._awaited: set[Awaited] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._left: deque[str] = deque()
+        self._closed = False
         self._cancellers = 0
 
     def start(self, call: Call) -> asyncio.Future[Result]:
@@ -84,6 +85,16 @@ class Engine:
 
     async def ask(self, operation: Callable[[Transport, float], Awaitable[T]], timeout_s: float) -> T:
         """Do `operation(transport, seconds left)` until it succeeds or is final."""
+        task = self._spawn(self._ask(operation, timeout_s))
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        if task.cancelled():
+            raise Unavailable("the client was closed before it had an answer")
+        return task.result()
+
+    async def _ask(self, operation: Callable[[Transport, float], Awaitable[T]], timeout_s: float) -> T:
         attempts = Attempts(self._retries, time.monotonic() + timeout_s)
         while True:
             gateway = self._gateways.choose()
@@ -96,13 +107,17 @@ class Engine:
                 return answer
 
     async def close(self) -> None:
-        """End what is under way, which gets Unavailable, and close the connections."""
+        """End what is under way, which gets Unavailable, and close the connections.
+
+        The service hears of calls that nobody waits for any more by the end of their connection.
+        """
+        self._closed = True
         for each in self._awaited:
             self._settle(each, Unavailable(f"the client was closed before call {each.first_id} was answered"))
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while self._tasks:  # one that ends may have begun another
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
         for transport in self._gateways.transports:
             await transport.close()
 
@@ -238,6 +253,8 @@ class Engine:
 
     def _cancel(self, id: str | None) -> None:
         assert id is not None
+        if self._closed:
+            return
         self._left.append(id)
         if self._cancellers < CANCELLERS:
             self._cancellers += 1
@@ -257,10 +274,10 @@ class Engine:
         for pause_s in (0.0, 0.2, 1.0):
             await asyncio.sleep(pause_s)
             with contextlib.suppress(NotFound):  # it may still be on its way
-                await self.ask(lambda gateway, left_s: gateway.cancel(id, left_s), ANSWER_MARGIN_S)
+                await self._ask(lambda gateway, left_s: gateway.cancel(id, left_s), ANSWER_MARGIN_S)
                 return
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

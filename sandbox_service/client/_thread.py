@@ -32,9 +32,20 @@ def _serve(loop: asyncio.AbstractEventLoop, service: PerLoop) -> None:
     try:
         loop.run_forever()
         loop.run_until_complete(service.close())
+        loop.run_until_complete(_end_all())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
+
+
+async def _end_all() -> None:
+    """Nobody waits for ever in another thread: what is still there ends, as cancelled if need be."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, late = await asyncio.wait(others, timeout=1)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 class InThread:

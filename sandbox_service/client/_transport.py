@@ -7,11 +7,13 @@ for all of them. Whatever goes wrong in an attempt is a SandboxError; its class 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from sandbox_service.client import _http
+from sandbox_service.errors import SetupError
 from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
 
 
@@ -53,13 +55,24 @@ class Transport(Protocol):
 
 
 def check_url(url: str) -> str:
-    """Return the address without a slash at its end. ValueError: no request could ever be sent there."""
+    """Return the address without a slash at its end. ValueError: no request could ever be sent there.
+
+    SetupError: the packages that it needs are not installed.
+    """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000")
+    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
+        raise ValueError(
+            f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000 or grpc://127.0.0.1:50051"
+        )
+    if parts.scheme.startswith("grpc") and importlib.util.find_spec("grpc") is None:
+        raise SetupError("grpc:// needs packages that are not installed: pip install 'sandbox-service[grpc]'")
     return url.rstrip("/")
 
 
 def open_transport(url: str, *, api_key: str | None, max_connections: int) -> Transport:
     """Return the transport for a URL that `check_url` took. Connects when it is first used."""
+    if url.startswith("grpc"):
+        from sandbox_service.client._grpc import GrpcTransport
+
+        return GrpcTransport(url, api_key=api_key)
     return _http.HttpTransport(url, api_key=api_key, max_connections=max_connections)

@@ -216,10 +216,14 @@ def read_cancelled(body: bytes) -> int:
 
 
 def read_verdicts(body: bytes, count: int) -> list[Checked]:
-    results = _parse(Verdicts, body).results
-    if len(results) != count:
-        raise ServiceFault(f"the answer has {len(results)} verdicts on {count} checks")
-    return results
+    return in_full(_parse(Verdicts, body), count)
+
+
+def in_full(verdicts: Verdicts, count: int) -> list[Checked]:
+    """Raise ServiceFault unless there is a verdict on each check."""
+    if len(verdicts.results) != count:
+        raise ServiceFault(f"the answer has {len(verdicts.results)} verdicts on {count} checks")
+    return verdicts.results
 
 
 def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SandboxError:
@@ -261,6 +265,18 @@ class StreamReader:
             raise ServiceFault("the stream of results ended without its terminal frame")
 
 
+def to_error(stated: Mapping[str, object]) -> SandboxError:
+    """Return the error that the service stated."""
+    return _to_error(validate_answer(_Error, stated), ServiceFault)
+
+
+def validate_answer(model: type[ModelT], fields: Mapping[str, object]) -> ModelT:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _unreadable(model, error) from error
+
+
 def _to_error(stated: _Error, otherwise: type[SandboxError]) -> SandboxError:
     kind = _BY_CODE.get(stated.code, otherwise)
     details = [(detail.field, detail.message) for detail in stated.details]
@@ -281,4 +297,8 @@ def _parse(model: type[ModelT], body: bytes) -> ModelT:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise ServiceFault(f"the answer is not a {model.__name__.strip('_')}: {error}") from error
+        raise _unreadable(model, error) from error
+
+
+def _unreadable(model: type[BaseModel], error: ValidationError) -> ServiceFault:
+    return ServiceFault(f"the answer is not a {model.__name__.strip('_')}: {error}")

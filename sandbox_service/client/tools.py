@@ -56,10 +56,11 @@ _FIELDS = {"code": "code", "stdin": "input"}
 
 
 class ToolCallError(ValueError):
-    """The model's call is none. Its text is for the model: it says what is wrong and how it is done."""
+    """The model's call is none. Its text is for the model: it says what is wrong (`reason`) and how it is done."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Tool call failure: {reason}\n\n{_USAGE}")
+        self.reason = reason
 
 
 def to_call(tool_call: str | Mapping[str, Any] | BaseModel, **fields: Any) -> Call:

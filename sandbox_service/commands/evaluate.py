@@ -9,10 +9,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.errors import SetupError
 from sandbox_service.integrations import evaluate as evaluation
 from sandbox_service.integrations.episode import Bounds
+
+_GENERATION_S = 3600
+"""The longest that one turn may take."""
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -31,13 +36,20 @@ def evaluate(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace, questions: list[evaluation.Question]) -> dict[str, Any]:
     bounds = Bounds(options.max_tokens, options.turns, options.response_chars, options.wall_s)
-    async with AsyncSandboxClient(options.service, api_key=options.service_key) as sandbox:
+    key = os.environ.get("OPENAI_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    patience = httpx.Timeout(_GENERATION_S, connect=10)
+    async with (
+        AsyncSandboxClient(options.service, api_key=options.service_key) as sandbox,
+        httpx.AsyncClient(headers=headers, timeout=patience, limits=httpx.Limits()) as http,
+    ):
         if options.endpoint:
-            key = os.environ.get("OPENAI_API_KEY")
-            play = evaluation.endpoint(options.endpoint, options.model, key, sandbox, bounds, options.temperature)
+            play = evaluation.endpoint(http, options.endpoint, options.model, sandbox, bounds, options.temperature)
         else:
             play = evaluation.folder(options.folder, sandbox, bounds, options.temperature, options.template)
         samples, lost = await evaluation.sample_all(questions, options.samples, play, sandbox, options.at_once)
     if options.out:
         evaluation.write(samples, Path(options.out))
+    if options.unsolved:
+        evaluation.write_unsolved(Path(options.data), samples, Path(options.unsolved))
     return {"data": options.data, **evaluation.summary(samples, lost), "lost_because": lost[:5]}

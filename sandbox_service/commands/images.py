@@ -20,7 +20,7 @@ def build(settings: Settings, name: str, requirements: Path | None, *, bare: boo
     print(f"image {image.name} is {'built' if image.built_at > started else 'up to date'}: {_summary(image)}")
     for library in image.missing:
         print(
-            f"  note: a package asks for {library}, which is not on this machine: install it, then build with --force"
+            f"  note: it is without {library}, which this machine did not have to give: install it, build with --force"
         )
     return 0
 

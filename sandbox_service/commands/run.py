@@ -22,11 +22,16 @@ from sandbox_service.errors import InvalidCall, SetupError, Unavailable
 
 def run(options: argparse.Namespace) -> int:
     call = _call(options)
-    key = _text(options.api_key_file).strip() if options.api_key_file else None
+    key = read_key(options.api_key_file)
     with _service(options.url) as url, SandboxClient(url, api_key=key) as client:
         result = client.run(call)
     print(result.model_dump_json(indent=2 if sys.stdout.isatty() else None))
     return 0 if result.status is Status.OK else 1
+
+
+def read_key(file: Path | None) -> str | None:
+    """Return the API key in this file."""
+    return _text(file).strip() if file is not None else None
 
 
 def _call(options: argparse.Namespace) -> Call:

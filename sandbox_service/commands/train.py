@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import asyncio
+import time
+from typing import TYPE_CHECKING
 
+from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.errors import SetupError
+
+if TYPE_CHECKING:
+    from sandbox_service.trainer.recipe import Recipe
 
 
 def train(options: argparse.Namespace) -> int:
@@ -20,9 +26,33 @@ def train(options: argparse.Namespace) -> int:
     if options.emit:
         from sandbox_service.integrations.emit import emit
 
-        for path in emit(recipe, Path(options.out or f"verl-{recipe.name}")):
+        for path in emit(recipe, options.out):
             print(path)
         return 0
     if not recipe.available:
         raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
-    raise SetupError(f"{recipe.name} cannot be trained by this version yet: read it with --dry-run")
+    if options.url:
+        return _train(recipe, options, options.url)
+    from sandbox_service.serve import temporary_service
+
+    with temporary_service() as url:
+        return _train(recipe, options, url)
+
+
+def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
+    from sandbox_service.trainer.train import train as run
+    from sandbox_service.trainer.train import use_threads
+
+    use_threads(options.threads)
+    key = options.api_key_file.read_text().strip() if options.api_key_file else None
+    begun = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - begun:7.1f} s  {line}", flush=True)
+
+    async def go() -> None:
+        async with AsyncSandboxClient(url, api_key=key) as sandbox:
+            await run(recipe, options.seed, options.out, sandbox, say)
+
+    asyncio.run(go())
+    return 0

@@ -1,16 +1,16 @@
 """Micro-batching: calls of one tenant that arrive during a round trip to the queue go together in the next one.
 
-An idle gateway adds no delay (the first call is sent at once), a busy one batches by itself. A call that conflicts
-with an earlier one fails alone: its companions are sent again one by one.
+An idle gateway adds no delay (the first call is sent at once), a busy one batches by itself. Each call is admitted or
+refused by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
-from sandbox_service.errors import Conflict
-from sandbox_service.queue import Queue, Record, Submission
+from sandbox_service.queue import Policy, Queue, Record, Submission
 
 MOST_CALLS = 128
 MOST_BYTES = 4 * 2**20
@@ -20,10 +20,11 @@ MOST_BYTES = 4 * 2**20
 class Admission:
     """The line of one tenant's calls in front of the queue."""
 
-    def __init__(self, queue: Queue, tenant: str, channel: str) -> None:
+    def __init__(self, queue: Queue, tenant: str, channel: str, policy: Callable[[str], Policy]) -> None:
         self._queue = queue
         self._tenant = tenant
         self._channel = channel
+        self._policy = policy
         self._line: deque[tuple[Submission, asyncio.Future[Record]]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -48,19 +49,14 @@ class Admission:
     async def _send(self, portion: list[tuple[Submission, asyncio.Future[Record]]]) -> None:
         try:
             submissions = [submission for submission, _ in portion]
-            records = await self._queue.submit(self._tenant, submissions, notify=self._channel)
-        except Conflict as conflict:
-            if len(portion) == 1:
-                _settle(portion[0][1], conflict)
-                return
-            for one in portion:
-                await self._send([one])
+            policy = self._policy(self._tenant)
+            outcomes = await self._queue.submit_each(self._tenant, submissions, notify=self._channel, policy=policy)
         except Exception as error:  # the boundary: whatever it is, each of these requests has to hear of it
             for _, accepted in portion:
                 _settle(accepted, error)
         else:
-            for (_, accepted), record in zip(portion, records, strict=True):
-                _settle(accepted, record)
+            for (_, accepted), outcome in zip(portion, outcomes, strict=True):
+                _settle(accepted, outcome)
 
 
 def _settle(accepted: asyncio.Future[Record], outcome: Record | Exception) -> None:

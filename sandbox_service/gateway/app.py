@@ -28,6 +28,7 @@ from sandbox_service.gateway.answers import answer_json, problem
 from sandbox_service.gateway.api import Api
 from sandbox_service.gateway.auth import Gatekeeper
 from sandbox_service.gateway.calls import Calls
+from sandbox_service.gateway.compat import routes as compat
 from sandbox_service.gateway.edge import Edge
 from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.server import Server
@@ -81,6 +82,8 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
     app.router.route_class = _PlainRoute
     for method, path, endpoint in _routes(Api(settings, calls), probes):
         app.add_api_route(path, endpoint, methods=[method], **openapi.operation(method, path))
+    for method, path, endpoint in compat.routes(settings, gatekeeper, calls, queue):
+        app.add_api_route(path, endpoint, methods=[method], include_in_schema=False)
     document = openapi.document(app)
 
     async def schema(request: Request) -> Response:
@@ -109,7 +112,7 @@ async def _serve(settings: Settings) -> None:
     queue = await Queue.connect(settings)
     try:
         app = create_app(settings, queue)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload_keys, app.state.gatekeeper)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, app.state.gatekeeper, app.state.calls)
         await Server(app, settings, stopping=app.state.stop, release=app.state.calls.release).run_until_stopped()
     finally:
         await queue.close()
@@ -128,14 +131,15 @@ def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Ga
     return RpcServer(settings, calls, probes, gatekeeper)
 
 
-def _reload_keys(gatekeeper: Gatekeeper) -> None:
+def _reload(gatekeeper: Gatekeeper, calls: Calls) -> None:
     log = logs.get_logger("gateway")
-    try:
-        gatekeeper.reload()
-    except SetupError as error:
-        log.error("keys_not_reloaded", reason=error.message)
-    else:
-        log.info("keys_reloaded")
+    for what, part in (("keys", gatekeeper), ("tenants", calls.tenants)):
+        try:
+            part.reload()
+        except SetupError as error:
+            log.error(f"{what}_not_reloaded", reason=error.message)
+        else:
+            log.info(f"{what}_reloaded")
 
 
 def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:

@@ -7,6 +7,8 @@ otherwise reach it through DNS rebinding.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -45,7 +47,7 @@ class Gatekeeper:
         """Return whose key this is, from the header of that name. Unauthorized: keys are in force, and it is none."""
         if self._file is None:
             return DEFAULT_TENANT
-        return self._holder(_bearer(authorization))
+        return self._holder(_key(authorization))
 
     def check_host(self, scope: Scope) -> None:
         """SECURITY: a page of another site that resolves its name to loopback is refused (test_auth.py)."""
@@ -110,6 +112,13 @@ def header(scope: Scope, name: bytes) -> bytes:
     return next((bytes(value) for known, value in scope["headers"] if known == name), b"")
 
 
-def _bearer(authorization: bytes) -> bytes:
-    scheme, _, key = authorization.partition(b" ")
-    return key.strip() if scheme.lower() == b"bearer" else b""
+def _key(authorization: bytes) -> bytes:
+    """Return the key that was sent: as a bearer token, or as the password of a URL (`http://key:KEY@host`), which is
+    how clients of other services can send one."""
+    scheme, _, credentials = authorization.partition(b" ")
+    if scheme.lower() == b"bearer":
+        return credentials.strip()
+    if scheme.lower() == b"basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(credentials.strip(), validate=True).partition(b":")[2]
+    return b""

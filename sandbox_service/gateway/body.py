@@ -30,7 +30,7 @@ M = TypeVar("M", bound=BaseModel)
 async def read_json(request: Request, model: type[M], max_bytes: int) -> M:
     """Read the body as `model`. Raise UnsupportedMedia, TooLarge, TooSlow, InvalidCall, or ClientDisconnect."""
     _check_media(request)
-    return parse(model, await _read(request, max_bytes))
+    return parse(model, await read_body(request, max_bytes))
 
 
 def parse(model: type[M], body: bytes) -> M:
@@ -59,7 +59,8 @@ def _check_media(request: Request) -> None:
         raise UnsupportedMedia("compressed bodies are not accepted; send it without Content-Encoding")
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Read the body as it is. Raise TooLarge, TooSlow or ClientDisconnect."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)

@@ -18,6 +18,7 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import InvalidCall, NotFound, ResultGone, SandboxError
 from sandbox_service.gateway import jobs
 from sandbox_service.gateway.admission import Admission
+from sandbox_service.gateway.tenants import Tenants
 from sandbox_service.gateway.wait import Wait
 from sandbox_service.gateway.waiting import Waiting
 from sandbox_service.metrics import CALLS_ACCEPTED, CALLS_REFUSED
@@ -39,6 +40,7 @@ class Calls:
         self._channel = secrets.token_hex(8)
         self._waiting = Waiting(queue, self._channel, cancel_abandoned=settings.cancel_on_disconnect)
         self._admissions: dict[str, Admission] = {}
+        self.tenants = Tenants(settings.tenants_file)
         self._images: set[str] = set()
         self._images_until = 0.0
 
@@ -90,7 +92,8 @@ class Calls:
         ]
         private = batch.id is None and all(call.id is None for call in batch.calls)
         wait = self._waiting.open(tenant, ids, name=f"batch {batch_id}", private=private)
-        submitted = self._queue.submit(tenant, submissions, batch=batch_id, notify=self._channel)
+        policy = self.tenants.policy(tenant)
+        submitted = self._queue.submit(tenant, submissions, batch=batch_id, notify=self._channel, policy=policy)
         return batch_id, await self._accept(wait, submissions, submitted)
 
     async def get(self, tenant: str, call_id: str, *, long: bool) -> Wait:
@@ -157,7 +160,7 @@ class Calls:
     async def _submit(self, tenant: str, submission: Submission) -> list[Record]:
         admission = self._admissions.get(tenant)
         if admission is None:
-            admission = self._admissions[tenant] = Admission(self._queue, tenant, self._channel)
+            admission = self._admissions[tenant] = Admission(self._queue, tenant, self._channel, self.tenants.policy)
         return [await admission.submit(submission)]
 
     async def _batch_ids(self, tenant: str, batch_id: str) -> list[str]:

@@ -49,13 +49,12 @@ def submission(
     limits, lowered = settings.resolve(call.limits)
     _check_files(call, limits, place)
     _check_expected(call, limits, place)
-    job = Job.model_construct(**{**call.__dict__, "id": call_id, "limits": limits, "lowered": lowered})
     timeout_s = call.timeout_s or settings.default_timeout_s
     # The digest is of what was asked, before policy and deadlines: a repeat under others is no conflict.
     asked = call.model_dump_json(exclude={"id"}, exclude_defaults=True)
     return Submission(
         id=call_id,
-        payload=job.model_dump_json(exclude_defaults=True).encode(),
+        payload=_payload(call, call_id, limits, lowered, asked).encode(),
         digest=hashlib.sha256(asked.encode()).hexdigest(),
         image=call.image if call.image is not None else settings.image,
         priority=call.priority,
@@ -66,7 +65,17 @@ def submission(
     )
 
 
+def _payload(call: Call, call_id: str, limits: Limits, lowered: list[str], asked: str) -> str:
+    """Return the Job as JSON. Most calls set no limits: then it is what was asked with two fields more."""
+    if not any(limit is not None for limit in call.limits.__dict__.values()):
+        return f'{{"id":"{call_id}","limits":{limits.model_dump_json()},{asked[1:]}'
+    job = Job.model_construct(**{**call.__dict__, "id": call_id, "limits": limits, "lowered": lowered})
+    return job.model_dump_json(exclude_defaults=True)
+
+
 def _check_files(call: Call, limits: Limits, place: str) -> None:
+    if not call.files:
+        return
     assert limits.disk_mb is not None
     total = sum(_decoded_size(content) for content in call.files.values())
     if total > limits.disk_mb * 2**20:
@@ -78,8 +87,10 @@ def _check_files(call: Call, limits: Limits, place: str) -> None:
 
 def _check_expected(call: Call, limits: Limits, place: str) -> None:
     """A cut stdout never passes, so the shortest stdout that would has to fit into what is kept."""
+    if call.expected_stdout is None:
+        return
     assert limits.output_kb is not None
-    expected = (call.expected_stdout or "").encode()
+    expected = call.expected_stdout.encode()
     kept = limits.output_kb * 2**10
     if len(expected) <= kept:
         return

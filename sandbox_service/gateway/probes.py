@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from sandbox_service.errors import SandboxError
 from sandbox_service.gateway.answers import answer_json
 from sandbox_service.gateway.calls import Calls
-from sandbox_service.metrics import CALLS_IN_FLIGHT, GATEWAY, QUEUE_DEPTH
+from sandbox_service.metrics import CALLS_IN_FLIGHT, GATEWAY, QUEUE_DEPTH, UNFINISHED_BYTES
 from sandbox_service.queue import Queue
 
 PROBE_S = 2.0
@@ -58,9 +59,10 @@ class Probes:
 
     async def metrics(self, request: Request) -> Response:
         CALLS_IN_FLIGHT.set(self._calls.in_flight)
-        try:
+        queued = unfinished = math.nan  # unless it is told: the last value would look like a healthy queue
+        with contextlib.suppress(SandboxError, TimeoutError):
             async with asyncio.timeout(PROBE_S):
-                QUEUE_DEPTH.set(await self._queue.depth())
-        except (SandboxError, TimeoutError):
-            QUEUE_DEPTH.set(math.nan)  # unknown: the last value would look like a healthy queue
+                queued, unfinished = await self._queue.backlog()
+        QUEUE_DEPTH.set(queued)
+        UNFINISHED_BYTES.set(unfinished)
         return Response(generate_latest(GATEWAY), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -195,6 +196,16 @@ def _limit_what_users_share() -> None:
             file.write("0")
 
 
+def _require_filter() -> None:
+    """SECURITY: the jail's own filter is behind that of each call, where no call can see whether it is there."""
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).close()
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return
+    raise RuntimeError("the jail's system call filter is not in force")
+
+
 def main() -> None:
     """Set up from the JSON on standard input: control_fd, slots, uid_base, disk_mb, modules, warm_up."""
     config = json.load(sys.stdin)
@@ -206,6 +217,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     _limit_what_users_share()
+    _require_filter()
     linux.set_dumpable(False)
     linux.forbid_capabilities_to_children()
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

@@ -121,7 +121,7 @@ def _launch(recipe: Recipe, gpus: int) -> str:
     lines = [
         "#!/usr/bin/env bash",
         f"# {recipe.name} on {gpus} GPUs, in verl 0.9.1. Where a stage was interrupted, the same command goes on.",
-        "# MODEL: the model after SFT, a Hugging Face folder. TRAIN, VAL: parquet files of `sandbox-service train data`.",
+        "# MODEL: the model after SFT, a Hugging Face folder. TRAIN, VAL: JSON lines as README.md describes them.",
         "# SANDBOX: the service's address, reachable from every node.",
         "set -euo pipefail",
         'cd "$(dirname "$0")"',
@@ -146,7 +146,7 @@ def _launch(recipe: Recipe, gpus: int) -> str:
         model, data = '"$MODEL"', '"$TRAIN"'
         more = ""
         if stage.drop_solved:
-            data = "hard.parquet"
+            data = "hard.jsonl"
         if before and stage.reset_optimizer:
             model = f'"$PWD/model-{before.name}"'
         elif before:
@@ -169,16 +169,17 @@ def _filter_run(recipe: Recipe, stage: Stage, before: Stage) -> list[str]:
         f"# Between {before.name} and {stage.name}: {stage.drop_solved} rollouts of each problem by the latest policy; "
         f"those with all of them correct are dropped.",
         f'export_model "$(checkpoint {before.name} {last_step(recipe, before)})" "$PWD/model-{before.name}"',
-        "if [ ! -e hard.parquet ]; then",
+        "if [ ! -e hard.jsonl ]; then",
         f'    vllm serve "$PWD/model-{before.name}" --port 8100 --data-parallel-size {_GPUS_PER_NODE} &',
         "    server=$!",
         "    trap 'kill \"$server\" 2>/dev/null || true' EXIT",
         "    until curl -sf http://127.0.0.1:8100/v1/models >/dev/null; do kill -0 $server; sleep 5; done",
-        '    sandbox-service eval --endpoint http://127.0.0.1:8100/v1 --service "$SANDBOX" --data "$TRAIN" \\',
+        f'    sandbox-service eval --endpoint http://127.0.0.1:8100/v1 --model "$PWD/model-{before.name}" \\',
+        '        --service "$SANDBOX" --data "$TRAIN" --unsolved hard.jsonl.new \\',
         f"        --samples {stage.drop_solved} --temperature {recipe.rl.temperature:g} --max-tokens {stage.max_tokens} "
-        f"--turns {stage.turns} --out filter.jsonl",
+        f"--turns {stage.turns}",
+        "    mv hard.jsonl.new hard.jsonl",
         "    kill $server && wait $server || true",
-        f'    sandbox-service train data drop-solved "$TRAIN" --rollouts filter.jsonl --samples {stage.drop_solved} --out hard.parquet',
         "fi",
     ]
 
@@ -205,11 +206,14 @@ def _readme(recipe: Recipe) -> str:
 Written by `sandbox-service train --recipe {recipe.name} --emit verl`. Each `stage-N.args` holds one stage's overrides of
 verl's `ppo_trainer`, one a line; a launch script runs them all:
 
-    MODEL=/models/after-sft TRAIN=/data/train.parquet VAL=/data/val.parquet SANDBOX=http://sandbox:8000 ./launch-8gpu.sh
+    MODEL=/models/after-sft TRAIN=/data/train.jsonl VAL=/data/val.jsonl SANDBOX=http://sandbox:8000 ./launch-8gpu.sh
 
 | stage | steps | response tokens | turns | data | optimiser |
 |---|---|---|---|---|---|
 {stages}
+
+A row of the data: `{{"prompt": [{{"role": "user", "content": QUESTION}}], "data_source": "math", "reward_model":
+{{"style": "rule", "ground_truth": ANSWER}}}}`. The agent loop adds the paper's prompt around the question.
 
 What the paper leaves open, and what stands here: one update per batch (mini-batch {mini_batch(recipe)} prompts of
 {recipe.rl.rollouts}); prompts of at most {PROMPT_TOKENS} tokens; the loss is a mean over the tokens of the batch (verl's

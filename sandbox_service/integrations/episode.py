@@ -16,12 +16,12 @@ from typing import Any, Protocol
 from sandbox_service.client import AsyncSandboxClient, Result, Status
 from sandbox_service.errors import ServiceFault
 from sandbox_service.trainer import prompts
-from sandbox_service.trainer.prompts import IM_END, ParseError, Piece, Template, ToolCall
-from sandbox_service.trainer.records import PARSE_ERROR, StopReason
+from sandbox_service.trainer.prompts import IM_END, Piece, Template
+from sandbox_service.trainer.records import StopReason
 from sandbox_service.trainer.rewards import p_err, p_format
+from sandbox_service.trainer.tools import Lost, Tools
 
-_NOT_RUN = frozenset({Status.INFRA_ERROR, Status.EXPIRED, Status.CANCELLED})
-"""Of these nothing is known about the code."""
+_NO_VERDICT = frozenset({Status.INFRA_ERROR, Status.EXPIRED, Status.CANCELLED})
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ async def play(
     labels: dict[str, str],
 ) -> Episode:
     """Play one rollout to its end. ServiceFault: a call of it could not be run."""
+    tools = Tools(sandbox, bounds.wall_s, bounds.response_chars)
     episode = Episode(codec.encode(prompts.first_turn(template, question)))
     while True:
         room = bounds.max_tokens - len(episode.response)
@@ -139,8 +140,11 @@ async def play(
         if episode.turns >= bounds.turns:
             episode.stop = StopReason.TURNS
             return episode
-        answers = await asyncio.gather(*(_run(call, bounds, sandbox, labels) for call in calls))
-        episode.outcomes += [outcome for outcome, _ in answers]
+        try:
+            answers = await asyncio.gather(*(tools.run(call, labels) for call in calls))
+        except Lost as error:
+            raise ServiceFault(str(error)) from error
+        episode.outcomes += [use.outcome for use, _ in answers]
         pieces = prompts.tool_turn([shown for _, shown in answers])
         given = codec.encode(pieces if ended else [Piece(IM_END), *pieces])
         if len(episode.response) + len(given) >= bounds.max_tokens:
@@ -149,23 +153,9 @@ async def play(
         episode._append(given, None, sampled=False)
 
 
-async def _run(
-    call: ToolCall | ParseError, bounds: Bounds, sandbox: AsyncSandboxClient, labels: dict[str, str]
-) -> tuple[str, str]:
-    """The outcome of a tool call and what the model reads of it."""
-    if isinstance(call, ParseError):
-        return PARSE_ERROR, f"error: {call.message}"
-    try:
-        wanted = prompts.service_call(call, bounds.wall_s, labels)
-    except ValueError:
-        return PARSE_ERROR, "error: the code or its input is too long, or is not valid Unicode text"
-    result = await sandbox.run(wanted)
-    return result.status.value, prompts.response(judged(result), bounds.response_chars)
-
-
 def judged(result: Result) -> Result:
     """The Result, if it says anything about the code; otherwise raise ServiceFault."""
-    if result.status in _NOT_RUN:
+    if result.status in _NO_VERDICT:
         raise ServiceFault(f"call {result.id} ended as {result.status.value}: {result.message or 'no reason given'}")
     return result
 

@@ -63,7 +63,7 @@ Play = Callable[[Question, dict[str, str]], Awaitable[tuple[str | None, list[str
 
 
 def load(path: Path) -> list[Question]:
-    """Read questions: JSON lines with `problem` (or `question`) and `answer`, or GPQA's CSV."""
+    """Read questions: JSON lines with `problem` (or `question`) and `answer` or in verl's form, or GPQA's CSV."""
     if not path.exists():
         raise SetupError(f"there is no {path}")
     if path.suffix == ".csv":
@@ -72,14 +72,29 @@ def load(path: Path) -> list[Question]:
     found = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
-            row = json.loads(line)
-            text = row["problem"] if "problem" in row else row["question"]
-            found.append(Question(str(row.get("id", number)), str(text), str(row["answer"])))
-        except (ValueError, KeyError, TypeError) as error:
+            found.append(_row(number, json.loads(line)))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise SetupError(f"{path}:{number}: not a JSON object with `problem` and `answer` ({error})") from None
     if not found:
         raise SetupError(f"{path} has no questions")
     return found
+
+
+def _row(number: int, row: dict[str, Any]) -> Question:
+    if "reward_model" in row:  # verl's
+        return Question(str(number), str(row["prompt"][-1]["content"]), str(row["reward_model"]["ground_truth"]))
+    text = row["problem"] if "problem" in row else row["question"]
+    return Question(str(row.get("id", number)), str(text), str(row["answer"]))
+
+
+def write_unsolved(data: Path, samples: Sequence[Sample], path: Path) -> None:
+    """Write the lines of the data that not every sample got right (paper 4.3 drops the others)."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for one in samples:
+        found[one.id].append(one.correct)
+    solved = {id for id, right in found.items() if all(right)}
+    rows = zip(data.read_text().splitlines(), load(data), strict=True)
+    path.write_text("".join(line + "\n" for line, question in rows if question.id not in solved))
 
 
 def _gpqa(index: int, row: dict[str, str]) -> Question:
@@ -97,11 +112,9 @@ def _gpqa(index: int, row: dict[str, str]) -> Question:
 
 
 def endpoint(
-    url: str, model: str, key: str | None, sandbox: AsyncSandboxClient, bounds: Bounds, temperature: float
+    http: httpx.AsyncClient, url: str, model: str, sandbox: AsyncSandboxClient, bounds: Bounds, temperature: float
 ) -> Play:
     """A model behind `POST {url}/chat/completions`, with the tool in `tools`."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    http = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(3600, connect=10), limits=httpx.Limits())
     before = prompts.TEMPLATES["paper"].before
 
     async def ask(messages: list[dict[str, Any]], room: int) -> tuple[dict[str, Any], str, int]:

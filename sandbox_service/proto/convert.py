@@ -49,7 +49,8 @@ def to_message(kind: type[M], fields: Mapping[str, Any]) -> M:
 
 def enum_words(enum: EnumDescriptor) -> dict[int, str]:
     """Return the words of a closed list as the models have them; 0 stands for "not set" and has none."""
-    return {value.number: value.name[len(enum.name) + 1 :].lower() for value in enum.values if value.number}
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return {value.number: value.name.removeprefix(prefix).lower() for value in enum.values if value.number}
 
 
 @dataclass(frozen=True)

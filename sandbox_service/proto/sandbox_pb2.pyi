@@ -54,6 +54,17 @@ class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATE_QUEUED: _ClassVar[State]
     STATE_RUNNING: _ClassVar[State]
     STATE_DONE: _ClassVar[State]
+
+class CheckStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHECK_STATUS_UNSPECIFIED: _ClassVar[CheckStatus]
+    CHECK_STATUS_OK: _ClassVar[CheckStatus]
+    CHECK_STATUS_UNPARSED: _ClassVar[CheckStatus]
+    CHECK_STATUS_TIMED_OUT: _ClassVar[CheckStatus]
+    CHECK_STATUS_TOO_LARGE: _ClassVar[CheckStatus]
+    CHECK_STATUS_BAD_REFERENCE: _ClassVar[CheckStatus]
+    CHECK_STATUS_EXPIRED: _ClassVar[CheckStatus]
+    CHECK_STATUS_INFRA_ERROR: _ClassVar[CheckStatus]
 COMPARE_UNSPECIFIED: Compare
 COMPARE_EXACT: Compare
 COMPARE_STRIP: Compare
@@ -84,6 +95,14 @@ STATE_UNSPECIFIED: State
 STATE_QUEUED: State
 STATE_RUNNING: State
 STATE_DONE: State
+CHECK_STATUS_UNSPECIFIED: CheckStatus
+CHECK_STATUS_OK: CheckStatus
+CHECK_STATUS_UNPARSED: CheckStatus
+CHECK_STATUS_TIMED_OUT: CheckStatus
+CHECK_STATUS_TOO_LARGE: CheckStatus
+CHECK_STATUS_BAD_REFERENCE: CheckStatus
+CHECK_STATUS_EXPIRED: CheckStatus
+CHECK_STATUS_INFRA_ERROR: CheckStatus
 
 class Limits(_message.Message):
     __slots__ = ("wall_s", "cpu_s", "memory_mb", "output_kb", "processes", "disk_mb")
@@ -381,6 +400,38 @@ class Cancelled(_message.Message):
     state: State
     count: int
     def __init__(self, state: _Optional[_Union[State, str]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Check(_message.Message):
+    __slots__ = ("answer", "reference")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_FIELD_NUMBER: _ClassVar[int]
+    answer: str
+    reference: str
+    def __init__(self, answer: _Optional[str] = ..., reference: _Optional[str] = ...) -> None: ...
+
+class Checks(_message.Message):
+    __slots__ = ("checks", "limit_s", "timeout_s")
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_S_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_S_FIELD_NUMBER: _ClassVar[int]
+    checks: _containers.RepeatedCompositeFieldContainer[Check]
+    limit_s: float
+    timeout_s: float
+    def __init__(self, checks: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., limit_s: _Optional[float] = ..., timeout_s: _Optional[float] = ...) -> None: ...
+
+class Checked(_message.Message):
+    __slots__ = ("status", "correct")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CORRECT_FIELD_NUMBER: _ClassVar[int]
+    status: CheckStatus
+    correct: bool
+    def __init__(self, status: _Optional[_Union[CheckStatus, str]] = ..., correct: _Optional[bool] = ...) -> None: ...
+
+class Verdicts(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[Checked]
+    def __init__(self, results: _Optional[_Iterable[_Union[Checked, _Mapping]]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "field", "retry_after_s", "retryable", "details")

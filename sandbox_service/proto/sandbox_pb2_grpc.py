@@ -74,6 +74,11 @@ class SandboxStub:
                 request_serializer=sandbox__service_dot_proto_dot_sandbox__pb2.CancelRequest.SerializeToString,
                 response_deserializer=sandbox__service_dot_proto_dot_sandbox__pb2.Cancelled.FromString,
                 _registered_method=True)
+        self.Verify = channel.unary_unary(
+                '/sandbox_service.v1.Sandbox/Verify',
+                request_serializer=sandbox__service_dot_proto_dot_sandbox__pb2.Checks.SerializeToString,
+                response_deserializer=sandbox__service_dot_proto_dot_sandbox__pb2.Verdicts.FromString,
+                _registered_method=True)
 
 
 class SandboxServicer:
@@ -136,6 +141,13 @@ class SandboxServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Verify(self, request, context):
+        """Checks up to 16,384 answers against references, by what they mean (math-verify, in the sandbox).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SandboxServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -178,6 +190,11 @@ def add_SandboxServicer_to_server(servicer, server):
                     servicer.Cancel,
                     request_deserializer=sandbox__service_dot_proto_dot_sandbox__pb2.CancelRequest.FromString,
                     response_serializer=sandbox__service_dot_proto_dot_sandbox__pb2.Cancelled.SerializeToString,
+            ),
+            'Verify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=sandbox__service_dot_proto_dot_sandbox__pb2.Checks.FromString,
+                    response_serializer=sandbox__service_dot_proto_dot_sandbox__pb2.Verdicts.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -396,6 +413,33 @@ class Sandbox:
             '/sandbox_service.v1.Sandbox/Cancel',
             sandbox__service_dot_proto_dot_sandbox__pb2.CancelRequest.SerializeToString,
             sandbox__service_dot_proto_dot_sandbox__pb2.Cancelled.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sandbox_service.v1.Sandbox/Verify',
+            sandbox__service_dot_proto_dot_sandbox__pb2.Checks.SerializeToString,
+            sandbox__service_dot_proto_dot_sandbox__pb2.Verdicts.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ transition is one Lua script (`lua/`), so a crash or a race can only fall betwee
 - While a call has not ended, one stream entry stands for it; afterwards none does. Streams hold what is in flight.
 - An attempt belongs to one worker, which owns it only while its heartbeat key lives; `recover` takes it back.
 - A call's key holds its tenant: no request of one tenant can name a call of another.
+- Tenants with calls queued share the slots by their weights, whatever each has queued.
 - Every key expires, but for those on the permanent list (`keys.py`).
 - Deadlines are read off the server's clock; hosts' clocks are never compared.
 
@@ -13,8 +14,20 @@ It does not read payloads or results, and knows nothing of HTTP, slots or code. 
 """
 
 from sandbox_service.queue.keys import is_permanent_key
+from sandbox_service.queue.policy import NO_LIMITS, Policy
 from sandbox_service.queue.queue import Queue
-from sandbox_service.queue.records import Execution, Record, State, Submission
+from sandbox_service.queue.records import DeadLetter, Execution, Record, State, Submission
 from sandbox_service.queue.scripts import MAX_ATTEMPTS
 
-__all__ = ["MAX_ATTEMPTS", "Execution", "Queue", "Record", "State", "Submission", "is_permanent_key"]
+__all__ = [
+    "MAX_ATTEMPTS",
+    "NO_LIMITS",
+    "DeadLetter",
+    "Execution",
+    "Policy",
+    "Queue",
+    "Record",
+    "State",
+    "Submission",
+    "is_permanent_key",
+]

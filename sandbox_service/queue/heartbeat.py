@@ -15,11 +15,13 @@ from sandbox_service.queue.outage import Outage
 
 
 class Heartbeat(threading.Thread):
-    def __init__(self, url: str, keys: dict[str, str], worker: str, images: dict[str, str], lease_s: float) -> None:
+    def __init__(
+        self, url: str, keys: dict[str, str], worker: str, images: dict[str, str], slots: int, lease_s: float
+    ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self.worker = worker
         self._lease, self._workers = keys["WORKER"] + worker, keys["WORKERS"]
-        self._images = json.dumps(images)
+        self._told = json.dumps({"images": images, "slots": slots})
         self._lease_s = lease_s
         self._wake = threading.Event()
         self._stopped = False
@@ -32,7 +34,7 @@ class Heartbeat(threading.Thread):
     def beat(self) -> None:
         """Take or renew the lease, now. Raises RedisError."""
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.set(self._lease, self._images, px=round(self._lease_s * 1000))
+        pipeline.set(self._lease, self._told, px=round(self._lease_s * 1000))
         pipeline.sadd(self._workers, self.worker)
         pipeline.execute()
 

@@ -7,8 +7,11 @@ KEYS = {
     "CALL": "call:",  # hash per {tenant}:{id}
     "GONE": "gone:",  # per {tenant}:{id}: it was done; outlives the Result
     "BATCH": "batch:",  # hash per {tenant}:{batch}: the ids of its calls
-    "WORK": "work:",  # stream per {image}:{class}: the lanes
+    "WORK": "work:",  # stream per {image}:{class}:{tenant}: the lanes, which are removed when nobody uses them
     "LANES": "lanes",  # set of all streams
+    "TURNS": "turns:",  # sorted set per {image}: tenants with queued calls, by the slot time they had
+    "TENANT": "tenant:",  # hash per {tenant}: what it has queued and running, used, and may have
+    "BACKLOG": "backlog",  # hash: calls queued, and bytes of all unfinished ones
     "WAKE": "wake:",  # list per {image}: a token wakes one waiting worker
     "UNWAIT": "unwait:",  # list per wait: a token ends it
     "WORKER": "worker:",  # per {worker}: its lease, and its images
@@ -17,7 +20,7 @@ KEYS = {
     "DONE": "done:",  # channel per gateway
     "CANCEL": "cancel:",  # channel per worker
 }
-_PERMANENT = ("WORK", "LANES", "WORKERS", "DEAD")
+_PERMANENT = ("WORK", "LANES", "TURNS", "TENANT", "BACKLOG", "WORKERS", "DEAD")
 
 
 def with_prefix(prefix: str) -> dict[str, str]:
@@ -25,7 +28,7 @@ def with_prefix(prefix: str) -> dict[str, str]:
 
 
 def is_permanent_key(key: str) -> bool:
-    """Whether this key may stay forever: a fixed number of them exists per image, whatever the load."""
+    """Whether this key may stay forever: a fixed number of them exists per image and tenant, whatever the load."""
     _, _, name = key.partition(":")
     for kind in _PERMANENT:
         known = KEYS[kind]

@@ -32,6 +32,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as NoAnswer
 
 from sandbox_service.errors import ServiceFault, SetupError, Unavailable
+from sandbox_service.queue.line import Line
 from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.scripts import Script
 
@@ -68,6 +69,7 @@ class Link:
         except ValueError as error:
             raise SetupError(f"SANDBOX_REDIS_URL {self._where!r} is not valid: {error}") from error
         self.client = Redis.from_pool(pool)
+        self._line = Line(pool, SOCKET_TIMEOUT_S)
 
     async def check(self) -> None:
         """Refuse a server that would lose calls (SetupError); Unavailable if there is none."""
@@ -94,15 +96,21 @@ class Link:
 
     async def close(self) -> None:
         await self.settle()
+        self._line.close()
         await self.client.aclose()
 
     async def run(self, script: Script, *args: str | bytes | int, patience_s: float = PATIENCE_S) -> Any:
         async def evaluate() -> Any:
             try:
-                return await self.client.evalsha(script.sha, 0, *args)
+                return await self._line.ask("EVALSHA", script.sha, 0, *args)
             except NoScriptError:
-                return await self.client.eval(script.text, 0, *args)
+                return await self._line.ask("EVAL", script.text, 0, *args)
 
+        try:
+            return await evaluate()
+        except RedisError as error:
+            if not self._may_pass(error, patience_s):
+                raise self.fault(error) from error
         return await self.attempt(evaluate, patience_s)
 
     async def command(self, *words: str | bytes) -> Any:
@@ -122,13 +130,15 @@ class Link:
             try:
                 return await command()
             except RedisError as error:
-                pause_s, fault = jittered(0.2), self.fault(error)
-                may_pass = isinstance(error, (LostConnection, NoAnswer)) or (
-                    patience_s > PATIENCE_S and isinstance(fault, Unavailable)
-                )
-                if not may_pass or time.monotonic() + pause_s > give_up:
-                    raise fault from error
+                pause_s = jittered(0.2)
+                if not self._may_pass(error, patience_s) or time.monotonic() + pause_s > give_up:
+                    raise self.fault(error) from error
                 await asyncio.sleep(pause_s)
+
+    def _may_pass(self, error: RedisError, patience_s: float) -> bool:
+        if isinstance(error, LostConnection | NoAnswer):
+            return patience_s > 0
+        return patience_s > PATIENCE_S and isinstance(self.fault(error), Unavailable)
 
     async def listen(self, channel: str, *, tick_s: float | None = None) -> AsyncIterator[bytes | None]:
         """Messages of a channel, for ever; None after each (re)connect, and after each `tick_s` without a message."""
@@ -183,6 +193,7 @@ class Link:
         """Wait for everything that cancelled callers left under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self._line.settle()
 
 
 def jittered(seconds: float) -> float:

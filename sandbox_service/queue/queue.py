@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,12 +15,24 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from sandbox_service.config import Settings
-from sandbox_service.errors import Conflict, Overloaded, SandboxError, SetupError, Unavailable
+from sandbox_service.errors import SandboxError, SetupError, Unavailable
 from sandbox_service.queue.heartbeat import Heartbeat
 from sandbox_service.queue.keys import with_prefix
 from sandbox_service.queue.link import PATIENCE_S, Link, jittered
 from sandbox_service.queue.outage import Outage
-from sandbox_service.queue.records import Execution, Record, State, Submission, executions_of, records_of, state_of
+from sandbox_service.queue.policy import NO_LIMITS, Policy
+from sandbox_service.queue.records import (
+    DeadLetter,
+    Execution,
+    Record,
+    State,
+    Submission,
+    executions_of,
+    letter_of,
+    records_of,
+    state_of,
+)
+from sandbox_service.queue.refusals import conflict, outcomes_of, refusal
 from sandbox_service.queue.scripts import GONE_FACTOR, WAKE_TTL_MS, load_scripts
 
 FINISH_PATIENCE_S = 30.0
@@ -28,6 +41,7 @@ WAKE_POLL_S = 1.0
 """A worker that waits looks by itself this often: a wake-up lost with a connection costs at most this."""
 CANCEL_POLL_S = 1.0
 _PAGE = 500
+_LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _SWEEP_PAGE = 100
 
 _log = logging.getLogger(__name__)
@@ -46,7 +60,8 @@ class Queue:
         self._keys = with_prefix(settings.redis_prefix)
         self._scripts = load_scripts(self._keys, settings.result_ttl_s)
         self._result_ttl_s = settings.result_ttl_s
-        self._max_queued = settings.max_queued
+        self._bounds = (settings.max_queued, settings.max_queued_mb * 2**20)
+        self._slots = 0
         self._lease_s = settings.lease_s
         self._claims = Outage("claiming calls")
         self._heartbeat: Heartbeat | None = None
@@ -76,13 +91,43 @@ class Queue:
     # gateway
 
     async def submit(
-        self, tenant: str, submissions: Sequence[Submission], *, batch: str | None = None, notify: str
+        self,
+        tenant: str,
+        submissions: Sequence[Submission],
+        *,
+        batch: str | None = None,
+        notify: str,
+        policy: Policy = NO_LIMITS,
     ) -> list[Record]:
         """Admit all or none, atomically. A repeat answers the existing record; Conflict if its digest differs.
 
-        Overloaded (with retry_after_s) beyond max_queued. With `batch`, the batch id is recorded too.
+        Overloaded beyond what the service can hold or run before the deadline, QuotaExceeded beyond the tenant's
+        policy; both say in `retry_after_s` when there will be room. With `batch`, the batch id is recorded too.
         `notify`: the gateway's channel name that finished ids are announced to; it holds the calls (see `abandon`).
         """
+        reply = await self._submit("all", tenant, submissions, batch, notify, policy)
+        if reply[0] == b"conflict":
+            raise conflict(submissions, int(reply[1]), batch)
+        if reply[0] == b"refused":
+            raise refusal(reply[1])
+        return [record for record in records_of([each.id for each in submissions], reply[1:]) if record is not None]
+
+    async def submit_each(
+        self, tenant: str, submissions: Sequence[Submission], *, notify: str, policy: Policy = NO_LIMITS
+    ) -> list[Record | SandboxError]:
+        """Admit each call by itself, in one round trip; in place of its record, the error that `submit` would raise."""
+        reply = await self._submit("each", tenant, submissions, None, notify, policy)
+        return outcomes_of(submissions, reply[1:])
+
+    async def _submit(
+        self,
+        mode: str,
+        tenant: str,
+        submissions: Sequence[Submission],
+        batch: str | None,
+        notify: str,
+        policy: Policy,
+    ) -> Any:
         fields: list[str | bytes | int] = []
         digest = hashlib.sha256()
         for each in submissions:
@@ -90,16 +135,8 @@ class Queue:
             fields += (each.id, each.digest, each.image, each.priority, _micros(each.timeout_s), _micros(each.age_s))
             fields += (json.dumps(each.labels), each.payload, int(each.keep))
         known_s = max((each.timeout_s for each in submissions), default=0.0) + GONE_FACTOR * self._result_ttl_s
-        head = (tenant, notify, self._max_queued, batch or "", digest.hexdigest(), _millis(known_s))
-        reply = await self._run("submit", *head, *fields)
-        if reply[0] == b"conflict":
-            raise _conflict(submissions, int(reply[1]), batch)
-        if reply[0] == b"overloaded":
-            raise Overloaded(
-                f"{int(reply[1])} calls are queued and at most {self._max_queued} may be: try again later",
-                retry_after_s=1,
-            )
-        return [record for record in records_of([each.id for each in submissions], reply[1:]) if record is not None]
+        head = (tenant, notify, mode, batch or "", digest.hexdigest(), _millis(known_s), self._slots, *self._bounds)
+        return await self._run("submit", *head, *policy.numbers(), *fields)
 
     async def fetch(self, tenant: str, ids: Sequence[str], *, notify: str | None = None) -> list[Record | None]:
         """Records of these calls (None: unknown). Ends calls whose deadline passed while queued as `expired`.
@@ -128,8 +165,9 @@ class Queue:
     async def cancel_label(self, tenant: str, name: str, value: str) -> int:
         """Cancel all of the tenant's unfinished calls that carry this label; answer how many."""
         total = 0
+        lanes = [lane for lane in await self._lanes() if lane.endswith(f":{tenant}".encode())]
         # Calls move only to the lanes of second attempts, so these come last.
-        for lane in sorted(await self._lanes(), key=lambda lane: lane.endswith(b":again")):
+        for lane in sorted(lanes, key=lambda lane: b":again:" in lane):
             start: bytes | None = b"-"
             while start:
                 count, last = await self._run("cancel", tenant, "label", name, value, lane, start, _PAGE)
@@ -147,24 +185,52 @@ class Queue:
 
     async def depth(self) -> int:
         """Calls that no worker has claimed yet."""
-        return int(await self._run("depth"))
+        return (await self.backlog())[0]
+
+    async def backlog(self) -> tuple[int, int]:
+        """(calls that no worker has claimed yet, bytes of all unfinished calls)"""
+        queued, bytes_unfinished = await self._run("depth")
+        return int(queued), int(bytes_unfinished)
+
+    async def workers(self) -> int:
+        """How many workers there are; one that was killed counts until somebody asks for `images`."""
+        return int(await self._link.command("SCARD", self._keys["WORKERS"]))
 
     async def images(self) -> set[str]:
-        """Names of the images that live workers serve."""
+        """Names of the images that live workers serve. Their slots are remembered, to tell how long calls will wait."""
         names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))
         if not names:
+            self._slots = 0
             return set()
         leases = await self._link.command("MGET", *(self._keys["WORKER"].encode() + name for name in names))
         silent = [name for name, lease in zip(names, leases, strict=True) if lease is None]
         if silent:  # each heartbeat adds its name again
             await self._link.command("SREM", self._keys["WORKERS"], *silent)
-        return {image for lease in leases if lease is not None for image in json.loads(lease)}
+        told = [json.loads(lease) for lease in leases if lease is not None]
+        self._slots = sum(each["slots"] for each in told)
+        return {image for each in told for image in each["images"]}
+
+    # operator
+
+    async def dead_letters(self, most: int) -> list[DeadLetter]:
+        """Calls that lost their worker twice, the latest first. Only the last 1,000 are kept."""
+        found = await self._link.command("XREVRANGE", self._keys["DEAD"], "+", "-", "COUNT", str(most))
+        return [letter_of(each) for each in found]
+
+    async def dead_letter(self, letter: str) -> DeadLetter | None:
+        if not _LETTER.fullmatch(letter):
+            return None
+        found = await self._link.command("XRANGE", self._keys["DEAD"], letter, letter)
+        return letter_of(found[0]) if found else None
+
+    async def remove_letter(self, letter: str) -> None:
+        await self._link.command("XDEL", self._keys["DEAD"], letter)
 
     # worker
 
-    async def join(self, worker: str, images: dict[str, str]) -> None:
+    async def join(self, worker: str, images: dict[str, str], *, slots: int = 1) -> None:
         """Announce a worker (name unique per start) with its images {name: hash}; starts its heartbeat thread."""
-        heartbeat = Heartbeat(self._link.url, self._keys, worker, images, self._lease_s)
+        heartbeat = Heartbeat(self._link.url, self._keys, worker, images, slots, self._lease_s)
         try:
             await asyncio.to_thread(heartbeat.beat)
         except RedisError as error:
@@ -202,12 +268,17 @@ class Queue:
                     return []
                 await asyncio.sleep(pause_s)
 
-    async def finish(self, worker: str, results: Sequence[tuple[Execution, bytes]]) -> list[bool]:
+    async def finish(
+        self, worker: str, results: Sequence[tuple[Execution, bytes]], *, cpu_s: Sequence[float] = ()
+    ) -> list[bool]:
         """Store results and announce them, one round trip. False: stale, another attempt owns the call.
+        `cpu_s`: what each used, for its tenant's account.
 
         Waits out a short loss of the server. When it gives up (Unavailable) the calls are run again by recovery.
         """
-        fields = [field for each, result in results for field in (each.tenant, each.id, each.attempt, result)]
+        fields: list[str | bytes | int] = []
+        for (each, result), used_s in zip(results, cpu_s or [0.0] * len(results), strict=True):
+            fields += (each.tenant, each.id, each.attempt, _micros(used_s), result)
         try:
             reply = await self._run("finish", worker, *fields, patience_s=FINISH_PATIENCE_S)
         finally:
@@ -255,7 +326,11 @@ class Queue:
             held = [f"{tenant}:{call_id}" for tenant, call_id in self._held]
             taken += int(await self._run("recover", lane, me, _millis(self._lease_s), *held))
             last = await self._run("sweep", lane, self._sweep_from.get(lane, b"-"), _SWEEP_PAGE)
-            self._sweep_from[lane] = b"(" + last if last else b"-"
+            if last:
+                self._sweep_from[lane] = b"(" + last
+            else:
+                self._sweep_from.pop(lane, None)
+        await self.depth()
         return taken
 
     # parts of the above
@@ -353,13 +428,6 @@ class Queue:
 
 def _names(message: bytes | None) -> list[tuple[str, str]]:
     return [] if message is None else [(tenant, call_id) for tenant, call_id in json.loads(message)]
-
-
-def _conflict(submissions: Sequence[Submission], index: int, batch: str | None) -> Conflict:
-    if index < 0:
-        return Conflict(f"batch {batch!r} was submitted before with other calls", field="id")
-    field = f"calls.{index}.id" if batch is not None or len(submissions) > 1 else "id"
-    return Conflict(f"call {submissions[index].id!r} was submitted before with another body", field=field)
 
 
 def _micros(seconds: float) -> int:

@@ -56,6 +56,22 @@ class Record:
     result: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A call that lost its worker twice."""
+
+    letter: str
+    """Its own name, which begins with the time in ms."""
+    tenant: str
+    id: str
+    attempts: int
+    worker: str
+    """The one it was lost with last."""
+    digest: str
+    payload: bytes
+    """As in its Submission; empty if it was too large to be kept."""
+
+
 def state_of(reply: bytes | None) -> State | None:
     return None if reply is None else _STATES[reply]
 
@@ -67,6 +83,20 @@ def records_of(ids: Sequence[str], reply: Sequence[bytes | None]) -> list[Record
         known = state_of(state)
         records.append(None if known is None else Record(call_id, known, result))
     return records
+
+
+def letter_of(entry: tuple[bytes, dict[bytes, bytes]]) -> DeadLetter:
+    name, fields = entry
+    text = {key.decode(): value.decode() for key, value in fields.items() if key != b"payload"}
+    return DeadLetter(
+        letter=name.decode(),
+        tenant=text["tenant"],
+        id=text["id"],
+        attempts=int(text["attempts"]),
+        worker=text["worker"],
+        digest=text["digest"],
+        payload=fields[b"payload"],
+    )
 
 
 def executions_of(reply: Sequence[Any]) -> list[Execution]:

@@ -12,7 +12,11 @@ MAX_ATTEMPTS = 2
 GONE_FACTOR = 2
 """A call is known to have existed this many times as long as its Result can be fetched."""
 WAKE_TTL_MS = 60_000
-_DEAD_LETTERS = 10_000
+_DEAD_LETTERS = 1_000
+_LETTER_BYTES = 256 * 2**10
+"""A dead letter keeps its call, to be replayed, up to this size."""
+_MEMORY = 128
+"""How long a tenant's calls take is a mean over about this many of them."""
 _NAMES = ("submit", "fetch", "claim", "finish", "release", "cancel", "recover", "sweep", "depth")
 
 
@@ -30,6 +34,8 @@ def load_scripts(keys: dict[str, str], result_ttl_s: float) -> dict[str, Script]
         "TICKET": "+",
         "MOST_ATTEMPTS": MAX_ATTEMPTS,
         "DEAD_LETTERS": _DEAD_LETTERS,
+        "LETTER_BYTES": _LETTER_BYTES,
+        "MEMORY": _MEMORY,
         "WAKE_TTL_MS": WAKE_TTL_MS,
         "RESULT_TTL_MS": round(result_ttl_s * 1000),
         "GONE_TTL_MS": round(GONE_FACTOR * result_ttl_s * 1000),

@@ -12,7 +12,7 @@ would; rows are padded to a common length in memory, which is simpler and on a C
 from __future__ import annotations
 
 import asyncio
-import random
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,7 +35,8 @@ class _Request:
     max_new: int
     sampling: Sampling
     future: asyncio.Future[Generation]
-    rng: random.Random
+    start: int = 0
+    """The position of its first token."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stop: Stop | None = None
@@ -95,9 +96,7 @@ class LocalEngine:
         if row.request is not None or row.known != list(tokens[: len(row.known)]):
             raise ValueError(f"rollout {rollout} is generating already, or its tokens are not a continuation")
         row.known = list(tokens)
-        # Seeded by the position too: a rollout that goes on elsewhere draws what it would have drawn here.
-        rng = random.Random(f"{sampling.seed}/{len(tokens)}")
-        row.request = _Request(max_new, sampling, asyncio.get_running_loop().create_future(), rng)
+        row.request = _Request(max_new, sampling, asyncio.get_running_loop().create_future(), len(tokens))
         if self._pump is None:
             self._pump = asyncio.create_task(self._run(), name=f"engine {self.name}")
         return await row.request.future
@@ -128,6 +127,7 @@ class LocalEngine:
                 await loop.run_in_executor(self._thread, self._pass, active)
                 for row in active:
                     self._deliver(row)
+                await asyncio.sleep(0)  # who was answered and asks for more at once is in the next pass
         except Exception as error:
             self.close(error)
         finally:
@@ -260,15 +260,22 @@ class LocalEngine:
 def sample(logits: Tensor, requests: Sequence[_Request]) -> tuple[list[int], list[float]]:
     """Draw a token for each row of `logits` (rows, vocabulary): tokens, and their log-probabilities.
 
-    By inverting the distribution function at one number per row, from the row's own generator.
+    By inverting the distribution function at one number per row, which is that of its seed and position: a rollout
+    that goes on elsewhere, or in other pieces, draws the same.
     """
     temperature = torch.tensor([request.sampling.temperature for request in requests], device=logits.device)
     greedy = temperature == 0
     logprobs = torch.log_softmax(logits / temperature.where(~greedy, 1.0)[:, None], -1)
-    point = torch.tensor([[request.rng.random()] for request in requests], device=logits.device)
+    point = torch.tensor([[_uniform(request)] for request in requests], device=logits.device)
     cumulative = logprobs.exp().cumsum(-1)
     drawn = torch.searchsorted(cumulative, point * cumulative[:, -1:], right=True)[:, 0].clamp(max=logits.shape[1] - 1)
     tokens = torch.where(greedy, logprobs.argmax(-1), drawn)
     chosen: list[int] = tokens.tolist()
     found: list[float] = logprobs.gather(1, tokens[:, None])[:, 0].tolist()
     return chosen, found
+
+
+def _uniform(request: _Request) -> float:
+    position = request.start + len(request.tokens)
+    digest = hashlib.blake2b(f"{request.sampling.seed}/{position}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / 2**64

@@ -1,7 +1,7 @@
-"""What the rollout loop asks of an inference engine, and of whoever places rollouts on engines.
+"""What the rollout loop asks of an inference engine; several engines behind a scheduler are one of these, too.
 
-A rollout stays on the engine that holds its KV cache, from `Placement.admit` to `Placement.finished`, also while it
-waits for a tool. Tokens go in and tokens come out: the loop always passes the rollout's whole token list, and an
+A rollout stays on the engine that holds its KV cache, from its first `generate` to `release`, also while it waits for
+a tool. Tokens go in and tokens come out: the loop always passes the rollout's whole token list, and an
 engine recomputes whatever of it is no longer (or was never) in its cache, so preempting costs time and nothing else.
 """
 
@@ -71,38 +71,3 @@ class Engine(Protocol):
     def release(self, rollout: str) -> None:
         """Forget a rollout: its cache is free, a `generate` under way is cancelled. Unknown ids are ignored."""
         ...
-
-
-class Placement(Protocol):
-    """Decides which engine a rollout runs on, and when it may start."""
-
-    async def admit(self, rollout: str, prompt_tokens: int, max_tokens: int) -> Engine:
-        """Wait for room and return the engine. `max_tokens`: the whole rollout, prompt included, at most.
-
-        Asked again for a rollout that is placed already (its engine was lost): place it anew.
-        """
-        ...
-
-    def grew(self, rollout: str, tokens: int) -> None:
-        """It now holds so many tokens in all (told after each turn and each tool response)."""
-        ...
-
-    def finished(self, rollout: str, tokens: int) -> None:
-        """It has ended, with so many tokens in all, and was released from its engine. Also after a failure."""
-        ...
-
-
-class Direct:
-    """A Placement for one engine: everything starts at once, and the engine queues what does not fit."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def admit(self, rollout: str, prompt_tokens: int, max_tokens: int) -> Engine:
-        return self._engine
-
-    def grew(self, rollout: str, tokens: int) -> None:
-        pass
-
-    def finished(self, rollout: str, tokens: int) -> None:
-        pass

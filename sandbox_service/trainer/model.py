@@ -133,11 +133,12 @@ class Policy(nn.Module):
 
     # ---- Hugging Face folders ------------------------------------------------------------------------------------
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, dtype: torch.dtype = torch.float32) -> None:
         """Write `config.json` and `model.safetensors`."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(_config(self.shape), indent=2))
-        weights = {name: weight.detach().contiguous() for name, weight in self.state_dict().items()}
+        config = {**_config(self.shape), "dtype": str(dtype).removeprefix("torch.")}
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+        weights = {name: weight.detach().to(dtype).contiguous() for name, weight in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
     @classmethod
@@ -248,7 +249,6 @@ _FIXED: dict[str, object] = {
 def _config(shape: Architecture) -> dict[str, object]:
     return {
         "architectures": ["Qwen3ForCausalLM"],
-        "dtype": "float32",
         "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
         **_FIXED,
         **{theirs: getattr(shape, ours) for ours, theirs in _SIZES.items()},

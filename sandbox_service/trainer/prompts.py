@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from sandbox_service.client.tools import TOOL, TOOL_NAME
-from sandbox_service.models import Call, Limits, Result, Status
+from sandbox_service.client.tools import TOOL, TOOL_NAME, ToolCallError, to_call
+from sandbox_service.models import Call, Result, Status
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 CALL_HEAD = f'{{"name": "{TOOL_NAME}", "arguments": {{"code": "'
 CALL_TAIL = '", "input": ""}}'
+TOOL_CALL_END = "</tool_call>"
 MARKUP = (
     IM_START, IM_END, "<reason>", "</reason>", "<answer>", "</answer>",
-    "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+    "<tool_call>", TOOL_CALL_END, "<tool_response>", "</tool_response>",
 )  # fmt: skip
 CALLS_PER_TURN = 8
 """More calls than this in one turn are answered with an error instead of being run."""
@@ -84,28 +84,18 @@ def _assistant() -> Piece:
     return Piece(f"{IM_END}\n{IM_START}assistant\n<reason>")
 
 
-@dataclass(frozen=True)
-class ToolCall:
-    code: str
-    stdin: str
-
-
-@dataclass(frozen=True)
-class ParseError:
-    """A tool call that is none; `message` goes back to the model as the tool's response."""
-
-    message: str
-
-
 _CALL = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-def tool_calls(turn: str) -> list[ToolCall | ParseError]:
-    """All tool calls of an assistant turn, in order; an empty list ends the rollout."""
+def tool_calls(turn: str, before: int = 0) -> list[Call | ToolCallError]:
+    """All tool calls of an assistant turn, or of a part of it after `before` others, in order.
+
+    The Calls lack the caller's part (limits, labels). A ToolCallError goes back to the model.
+    """
     found = [_tool_call(match[1], closed=bool(match[2])) for match in _CALL.finditer(turn)]
-    refused = ParseError(f"only {CALLS_PER_TURN} tool calls are run in one turn")
-    return [call if index < CALLS_PER_TURN else refused for index, call in enumerate(found)]
+    refused = ToolCallError(f"only {CALLS_PER_TURN} tool calls are run in one turn")
+    return [call if before + index < CALLS_PER_TURN else refused for index, call in enumerate(found)]
 
 
 def call_bodies(turn: str) -> list[str]:
@@ -113,35 +103,13 @@ def call_bodies(turn: str) -> list[str]:
     return [match[1] for match in _CALL.finditer(turn)]
 
 
-def _tool_call(body: str, *, closed: bool) -> ToolCall | ParseError:
+def _tool_call(body: str, *, closed: bool) -> Call | ToolCallError:
     if not closed:
-        return ParseError("<tool_call> without </tool_call>")
+        return ToolCallError("<tool_call> without </tool_call>")
     try:
-        called = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        return ParseError(f"not valid JSON: {error}")
-    if not isinstance(called, dict) or set(called) != {"name", "arguments"}:
-        return ParseError('a call is {"name": ..., "arguments": {...}}')
-    if called["name"] != TOOL_NAME:
-        return ParseError(f"no function {str(called['name'])[:64]!r}: the only one is {TOOL_NAME}")
-    arguments = called["arguments"]
-    if not isinstance(arguments, dict) or set(arguments) != {"code", "input"}:
-        return ParseError("arguments must be an object with `code` and `input`")
-    if not all(isinstance(value, str) for value in arguments.values()):
-        return ParseError("`code` and `input` must be strings")
-    return ToolCall(arguments["code"], arguments["input"])
-
-
-def service_call(call: ToolCall, wall_s: float, labels: dict[str, str]) -> Call:
-    """The Call that a tool call becomes. ValueError: the service would refuse it (too long, a lone surrogate)."""
-    return Call(
-        code=call.code,
-        stdin=call.stdin,
-        show_last_value=True,
-        limits=Limits(wall_s=wall_s),
-        priority="batch",
-        labels=labels,
-    )
+        return to_call(body, priority="batch")
+    except ToolCallError as error:
+        return error
 
 
 _FAULTS = {
@@ -150,6 +118,11 @@ _FAULTS = {
     Status.OUT_OF_MEMORY: "out of memory",
     Status.OUTPUT_LIMIT: "too much output",
 }
+
+
+def refusal(error: ToolCallError, limit: int) -> str:
+    """What the model reads when its call could not be read: at most about `limit` characters."""
+    return "error: " + last_lines(error.reason, limit)
 
 
 def response(result: Result, limit: int) -> str:

@@ -97,6 +97,10 @@ class Rl:
     """More rollouts of a step than this lost to the service's own faults end the run."""
     micro_batch: int = 8
     """Rollouts per forward pass of the loss; changes memory, not the result."""
+    kv_tokens: int = 65_536
+    """Budget of the local engine's KV cache."""
+    shuffle_rewards: bool = False
+    """The control that must not learn."""
 
 
 @dataclass(frozen=True)

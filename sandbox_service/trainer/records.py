@@ -49,7 +49,8 @@ class Rollout:
     engine sampled with (0.0 where the mask is 0).
     """
 
-    step: int
+    step: str
+    """Of training its number; else what it is played for, as "filter-3"."""
     group: int
     rollout: int
     problem: Problem
@@ -66,7 +67,7 @@ class Rollout:
     reward: float = 0.0
 
     @property
-    def key(self) -> tuple[int, int, int]:
+    def key(self) -> tuple[str, int, int]:
         return self.step, self.group, self.rollout
 
     @property

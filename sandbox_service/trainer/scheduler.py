@@ -1,7 +1,7 @@
 """Which rollout runs on which engine, and when: the load-balanced rollout scheduler (paper section 3.2) and baselines.
 
-A pure state machine: it is told what happened and says what to do; it has no clock, no chance and no I/O.
-`loadtest/scheduler_sim.py` drives it in simulated time. It has no asyncio shell yet, so the trainer does not use it.
+A pure state machine: it is told what happened and says what to do; it has no clock, no chance and no I/O. `fleet.py`
+is its asyncio shell; `loadtest/scheduler_sim.py` drives it in simulated time.
 
 Invariants, each a property test in `tests/trainer/test_scheduler.py`; the first three hold for the KV-aware policies:
 1. The rollouts on an engine never hold more tokens than its capacity: whoever would pass it preempts, the youngest
@@ -69,7 +69,10 @@ class RunTool:
 
 @dataclass(frozen=True)
 class Abort:
-    """Stop this generation: its rollout has lost its place and is queued again. What it generated so far is kept."""
+    """The rollout has lost its place: stop its generation, if it generates, and let its KV cache go.
+
+    What it generated so far is kept; its tool calls run on.
+    """
 
     rollout: str
     engine: str
@@ -85,6 +88,7 @@ class _Rollout:
     order: int
     prompt: int
     length: int
+    ahead: int = 0
     phase: Phase = Phase.WAITING
     engine: _Engine | None = None
     attempt: int = 0
@@ -157,15 +161,15 @@ class Scheduler:
         self._rollouts[id] = rollout
         self._enqueue(rollout)
 
-    def grew(self, id: str, length: int, attempt: int) -> bool:
-        """It holds `length` tokens now (or will when the next ones are decoded: ask first, and none is ever too many).
+    def grew(self, id: str, length: int, attempt: int, ahead: int = 0) -> bool:
+        """It holds `length` tokens, and will hold up to `ahead` more before it is heard of again.
 
         False: the attempt is over, this one was preempted or its engine left.
         """
         rollout = self._current(id, attempt)
         if rollout is None:
             return False
-        self._resize(rollout, length)
+        self._resize(rollout, length, ahead)
         return rollout.phase is Phase.RUNNING
 
     def turn_over(self, id: str, length: int, attempt: int) -> bool:
@@ -210,6 +214,23 @@ class Scheduler:
         self.need.finished(length - rollout.prompt)
         del self._rollouts[id]
         return True
+
+    def dropped(self, id: str) -> None:
+        """Nobody goes on with it: it ended while it had nothing to generate, or was given up. It need not be known."""
+        rollout = self._rollouts.pop(id, None)
+        if rollout is None:
+            return
+        if rollout.phase in (Phase.TURN_OVER, Phase.TOOL):
+            self.need.finished(rollout.length - rollout.prompt)
+        engine = rollout.engine
+        self._remove(rollout)
+        if engine:
+            engine.full = False
+            engine.gate = [other for other in engine.gate if other is not rollout]
+        if (rollout.order, id) in self._queue:
+            self._queue.remove((rollout.order, id))
+            heapq.heapify(self._queue)
+        self._actions = [action for action in self._actions if action.rollout != id]
 
     # ---- what to do ---------------------------------------------------------------------------------------------
 
@@ -299,10 +320,11 @@ class Scheduler:
         engine, rollout.engine = rollout.engine, None
         if engine:
             del engine.rollouts[rollout.id]
-            engine.used -= rollout.length
+            engine.used -= rollout.length + rollout.ahead
+            rollout.ahead = 0
             engine.drift = float("inf")
 
-    def _resize(self, rollout: _Rollout, length: int) -> None:
+    def _resize(self, rollout: _Rollout, length: int, ahead: int = 0) -> None:
         grown, engine = length - rollout.length, rollout.engine
         if not 0 <= length - rollout.prompt <= self.limit or grown < 0:
             raise ValueError(f"rollout {rollout.id} can't go from {rollout.length} to {length} tokens")
@@ -310,8 +332,9 @@ class Scheduler:
         rollout.length = length
         if engine is None:
             return
-        engine.used += grown
+        engine.used += grown + ahead - rollout.ahead
         engine.drift += grown
+        rollout.ahead = ahead
         while self.policy.kv_aware and engine.used > engine.capacity:
             youngest = max(engine.rollouts.values(), key=lambda r: r.order)
             self.preemptions += 1
@@ -325,7 +348,7 @@ class Scheduler:
         self._remove(rollout)
         if engine and rollout in engine.gate:
             engine.gate.remove(rollout)
-        if rollout.phase is Phase.RUNNING and engine:
+        if rollout.phase in (Phase.RUNNING, Phase.TOOL) and engine:
             self._actions.append(Abort(rollout.id, engine.name, rollout.attempt))
         if rollout.phase is Phase.TURN_OVER:
             rollout.phase = Phase.TOOL

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from sandbox_service.trainer.prompts import CALL_HEAD, CALL_TAIL, IM_END, MARKUP, Piece
+from sandbox_service.trainer.prompts import CALL_HEAD, CALL_TAIL, IM_END, MARKUP, TOOL_CALL_END, Piece
 
 PAD = "<|pad|>"
 _SPECIAL = (PAD, *MARKUP, CALL_HEAD, CALL_TAIL, "\\boxed{")
@@ -26,6 +26,7 @@ class Tokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.end = self._id(IM_END)
+        self.call_end = self._id(TOOL_CALL_END)
         self.pad = self._id(PAD) if tokenizer.token_to_id(PAD) is not None else self.end
         self.size: int = tokenizer.get_vocab_size()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+from sandbox_service.client.tools import ToolCallError
+from sandbox_service.models import Call
 from sandbox_service.trainer.problems import OUTPUT, Plan, answer_turn
-from sandbox_service.trainer.prompts import ParseError, Piece, Template, ToolCall, first_turn, tool_calls, tool_turn
+from sandbox_service.trainer.prompts import Piece, Template, first_turn, tool_calls, tool_turn
 from sandbox_service.trainer.tokens import Tokens
 
-RunTool = Callable[[ToolCall], Awaitable[str]]
-"""Runs a tool call and returns what the model reads."""
+RunTool = Callable[[Call | ToolCallError], Awaitable[str]]
+"""Runs a tool call, if it is one, and returns what the model reads."""
 Trace = list[tuple[list[Piece], bool]]
 """Stretches of a conversation, in order; True: written by the assistant."""
 Example = tuple[list[int], list[int]]
@@ -34,15 +36,10 @@ async def make_trace(plan: Plan, template: Template, run: RunTool) -> Trace:
     output = ""
     for turn in plan.calls:
         (call,) = tool_calls(turn)
-        output = error_text(call) if isinstance(call, ParseError) else await run(call)
+        output = await run(call)
         trace += [([Piece(turn)], True), (tool_turn([output]), False)]
     answers = tuple(output if answer == OUTPUT else answer for answer in plan.answers)
     return [*trace, ([Piece(answer_turn(answers))], True)]
-
-
-def error_text(error: ParseError) -> str:
-    """What the model reads when its call could not be parsed."""
-    return f"error: {error.message}"
 
 
 def text(trace: Trace) -> str:

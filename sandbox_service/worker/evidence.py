@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from sandbox_service.inside.frames import Step
 from sandbox_service.models import CANCELLED_MESSAGE, Status
@@ -26,8 +25,7 @@ class Kill(Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Everything that was observed of one execution. Times are seconds; `*_at` are on the monotonic clock."""
 
     wait_status: int
@@ -51,8 +49,7 @@ class Evidence:
         return self.exited_at - self.started_at
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     status: Status
     exit_code: int | None = None
     signal: str | None = None

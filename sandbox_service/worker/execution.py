@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sandbox_service import logs, metrics
 from sandbox_service.inside import fetch
-from sandbox_service.models import CANCELLED_MESSAGE, Job, Limits, Result, Status, Timings, Truncated, Usage
+from sandbox_service.models import CANCELLED_MESSAGE, Job, Limits, Result, Status
 from sandbox_service.queue import MAX_ATTEMPTS, Execution
 from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge, was_starved
 from sandbox_service.worker.pool import NotStarted, Pool, Program
@@ -31,6 +31,8 @@ class Run:
     execution: Execution
     claimed_at: float
     slot: Slot | None = None
+    cpu_s: float = 0.0
+    """What its program has used so far."""
     is_cancelled: bool = False
 
     def cancel(self) -> None:
@@ -71,7 +73,7 @@ class Executor:
     async def _attempt(self, run: Run, job: Job, attempt: int) -> Result:
         bounds = _bounds(job.limits, deadline=run.claimed_at + run.execution.remaining_s)
         image = job.image or self._default_image
-        profile = self._pool.choose_profile(job.code, image)
+        profile = self._pool.choose_profile(_sources(job), image)
         metrics.PROFILE_CALLS.labels(profile.name).inc()
         # The one trace of an attempt that survives the worker's kill: the ledger counts these (loadtest/ledger.py).
         _log.debug("execution started", call=job.id, attempt=attempt)
@@ -84,26 +86,29 @@ class Executor:
             verdict = Verdict(Status.CANCELLED, message=CANCELLED_MESSAGE)
         except JailLost as error:
             verdict = Verdict(Status.INFRA_ERROR, message=f"the sandbox was lost: {error}")
-        result = Result(
-            id=job.id,
-            status=verdict.status,
-            exit_code=verdict.exit_code,
-            signal=verdict.signal,
-            limit=verdict.limit,
-            retryable=verdict.status is Status.INFRA_ERROR,
-            attempts=attempt,
-            worker=self._worker,
-            image=self._pool.images[image].hash,
-            labels=job.labels,
-            message=_message(verdict, job.lowered),
-        )
+        fields: dict[str, object] = {
+            "id": job.id,
+            "status": verdict.status,
+            "exit_code": verdict.exit_code,
+            "signal": verdict.signal,
+            "limit": verdict.limit,
+            "retryable": verdict.status is Status.INFRA_ERROR,
+            "attempts": attempt,
+            "worker": self._worker,
+            "image": self._pool.images[image].hash,
+            "labels": job.labels,
+        }
+        messages = _messages(verdict, job)
         if evidence is not None:
-            _describe(result, job, evidence)
+            run.cpu_s += evidence.cpu_s
+            _describe(fields, verdict, job, evidence)
             metrics.RUN_TIME.observe(evidence.wall_s)
             metrics.FORK_TIME.observe(evidence.started_at - evidence.sent_at)
-            _add_files(result, job, fetched)
-        result.timings = _timings(run, evidence)
-        return result
+            if job.fetch:
+                _add_files(fields, messages, job, fetched)
+        fields["message"] = "; ".join(messages) or None
+        fields["timings"] = _timings(run, evidence)
+        return Result.model_validate(fields)
 
     async def _run(
         self, run: Run, program: Program, image: str, profile: Profile, bounds: Bounds
@@ -149,9 +154,15 @@ def _program(job: Job) -> Program:
     )
 
 
+def _sources(job: Job) -> str:
+    """Return all Python that came along: what a program's own modules import counts like what it imports itself."""
+    modules = (base64.b64decode(content) for path, content in job.files.items() if path.endswith(".py"))
+    return "\n".join([job.code, *(module.decode(errors="replace") for module in modules)])
+
+
 def _bounds(limits: Limits, deadline: float) -> Bounds:
     """Take the limits as the gateway resolved them; one that is missing is a bug there, not a reason for a default."""
-    values = limits.model_dump()
+    values = dict(limits.__dict__)
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise ValueError(f"limits without a value: {', '.join(missing)}")
@@ -159,41 +170,42 @@ def _bounds(limits: Limits, deadline: float) -> Bounds:
     return Bounds(**values, output_bytes=output_bytes, deadline=deadline)
 
 
-def _describe(result: Result, job: Job, evidence: Evidence) -> None:
+def _describe(fields: dict[str, object], verdict: Verdict, job: Job, evidence: Evidence) -> None:
     """Fill in what the program left behind. SECURITY: its bytes are only ever decoded, never interpreted."""
-    result.stdout, stdout_replaced = _text(evidence.stdout, evidence.stdout_truncated)
-    result.stderr, stderr_replaced = _text(evidence.stderr, evidence.stderr_truncated)
-    result.replaced = Truncated(stdout=stdout_replaced, stderr=stderr_replaced)
-    result.truncated = Truncated(stdout=evidence.stdout_truncated, stderr=evidence.stderr_truncated)
-    if job.expected_stdout is not None and result.status is not Status.INFRA_ERROR:
-        complete = result.status is Status.OK and not evidence.stdout_truncated
-        result.passed = complete and same_output(evidence.stdout, job.expected_stdout.encode(), job.compare)
-    result.usage = Usage(
-        wall_s=evidence.wall_s,
-        cpu_s=evidence.cpu_s,
-        descheduled_s=evidence.descheduled_s,
-        memory_peak_mb=None if evidence.memory_peak is None else evidence.memory_peak / _MIB,
-    )
+    fields["stdout"], stdout_replaced = _text(evidence.stdout, evidence.stdout_truncated)
+    fields["stderr"], stderr_replaced = _text(evidence.stderr, evidence.stderr_truncated)
+    fields["replaced"] = {"stdout": stdout_replaced, "stderr": stderr_replaced}
+    fields["truncated"] = {"stdout": evidence.stdout_truncated, "stderr": evidence.stderr_truncated}
+    if job.expected_stdout is not None and verdict.status is not Status.INFRA_ERROR:
+        complete = verdict.status is Status.OK and not evidence.stdout_truncated
+        fields["passed"] = complete and same_output(evidence.stdout, job.expected_stdout.encode(), job.compare)
+    fields["usage"] = {
+        "wall_s": evidence.wall_s,
+        "cpu_s": evidence.cpu_s,
+        "descheduled_s": evidence.descheduled_s,
+        "memory_peak_mb": None if evidence.memory_peak is None else evidence.memory_peak / _MIB,
+    }
 
 
-def _add_files(result: Result, job: Job, stream: bytes) -> None:
+def _add_files(fields: dict[str, object], messages: list[str], job: Job, stream: bytes) -> None:
     """Put the files that could be fetched into the result, and into its message why the others could not.
 
     SECURITY: files are the program's, and so may be the reason that they cannot be read: the verdict stands
     (tests/security: `test_a_program_can_not_make_its_fetch_a_fault_of_ours`).
     """
-    problems = []
+    found, problems = {}, []
     try:
         files = fetch.parse(stream, job.fetch)
     except ValueError:
         files = dict.fromkeys(job.fetch, fetch.Fetched(fetch.Outcome.MISSING))
     for path, (outcome, content) in files.items():
         if outcome is fetch.Outcome.WHOLE:
-            result.files[path] = base64.b64encode(content).decode()
+            found[path] = base64.b64encode(content).decode()
         else:
             problems.append(f"{path}: {outcome.name.lower().replace('_', ' ')}")
+    fields["files"] = found
     if problems:
-        result.message = "; ".join(filter(None, [result.message, f"not fetched ({', '.join(problems)})"]))
+        messages.append(f"not fetched ({', '.join(problems)})")
 
 
 def _text(output: bytes, truncated: bool) -> tuple[str, bool]:
@@ -218,24 +230,22 @@ def _lines(text: bytes) -> list[bytes]:
     return [line.rstrip() for line in text.rstrip().split(b"\n")]
 
 
-def _message(verdict: Verdict, lowered: list[str]) -> str | None:
-    parts = [verdict.message] if verdict.message else []
-    if lowered:
-        parts.append(f"limits lowered to the highest allowed: {', '.join(lowered)}")
-    return "; ".join(parts) or None
+def _messages(verdict: Verdict, job: Job) -> list[str]:
+    messages = [verdict.message] if verdict.message else []
+    if job.lowered:
+        messages.append(f"limits lowered to the highest allowed: {', '.join(job.lowered)}")
+    return messages
 
 
-def _timings(run: Run, evidence: Evidence | None) -> Timings:
+def _timings(run: Run, evidence: Evidence | None) -> dict[str, float]:
     execution, now = run.execution, time.monotonic()
     total = execution.admitted_s + execution.queued_s + (now - run.claimed_at)
-    if evidence is None:
-        return Timings(admitted=execution.admitted_s, queued=execution.queued_s, total=total)
-    return Timings(
-        admitted=execution.admitted_s,
-        queued=execution.queued_s,
-        dispatched=evidence.sent_at - run.claimed_at,
-        forked=evidence.started_at - evidence.sent_at,
-        ran=evidence.wall_s,
-        collected=now - evidence.exited_at,
-        total=total,
-    )
+    timings = {"admitted": execution.admitted_s, "queued": execution.queued_s, "total": total}
+    if evidence is not None:
+        timings |= {
+            "dispatched": evidence.sent_at - run.claimed_at,
+            "forked": evidence.started_at - evidence.sent_at,
+            "ran": evidence.wall_s,
+            "collected": now - evidence.exited_at,
+        }
+    return timings

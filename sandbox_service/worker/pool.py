@@ -32,7 +32,7 @@ _RESTART_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 15.0)
 _log = get_logger("pool")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Program:
     """What to run, as the child gets it."""
 
@@ -79,6 +79,8 @@ class Pool:
     ) -> None:
         self.images = {image.name: image for image in images}
         self._profiles = {i.name: [p for p in profiles if p.fits(i.packages)] for i in images}
+        self._served = frozenset(name for profile in profiles for name in profile.serves)
+        self._choices: dict[tuple[str, frozenset[str]], Profile] = {}
         self._groups = Groups(run_dir.name, slots)
         self._code = run_dir / "code"
         self._jails: dict[tuple[str, str], Jail] = {}
@@ -141,7 +143,14 @@ class Pool:
 
     def choose_profile(self, code: str, image: str) -> Profile:
         """Return the profile to run `code` in: the smallest one of this image that has what it imports."""
-        return choose(self._profiles[image], imported_names(code))
+        return self._choose(image, self._served.intersection(imported_names(code)))
+
+    def _choose(self, image: str, names: frozenset[str]) -> Profile:
+        # SECURITY: names that no profile serves are left out, so there are few keys, whatever is imported.
+        found = self._choices.get((image, names))
+        if found is None:
+            found = self._choices[image, names] = choose(self._profiles[image], names)
+        return found
 
     async def run(
         self, program: Program, image: str, profile: Profile, bounds: Bounds, may_start: Callable[[Slot], bool]
@@ -151,11 +160,7 @@ class Pool:
         `may_start` is asked with the slot just before the program starts in it. Raise NotStarted if it says no,
         JailLost if the jail is lost while the program is in it.
         """
-        try:
-            async with asyncio.timeout(_SLOT_TIME_S):
-                jail, slot = await self._take(image, profile)
-        except TimeoutError as error:
-            raise JailLost(f"no slot became free within {_SLOT_TIME_S:.0f} s") from error
+        jail, slot = self._take_now(image, profile) or await self._take(image, profile)
         if not may_start(slot):
             jail.free.put_nowait(slot)
             raise NotStarted
@@ -174,7 +179,21 @@ class Pool:
         finally:
             jail.take_back(slot)
 
+    def _take_now(self, image: str, profile: Profile) -> tuple[Jail, Slot] | None:
+        """Take a free slot if there is one, which is almost always: there are as many as executions."""
+        jail = self._jails.get((image, profile.name))
+        if jail is None or jail.lost or jail.free.empty():
+            return None
+        return jail, jail.free.get_nowait()
+
     async def _take(self, image: str, profile: Profile) -> tuple[Jail, Slot]:
+        try:
+            async with asyncio.timeout(_SLOT_TIME_S):
+                return await self._wait_for_slot(image, profile)
+        except TimeoutError as error:
+            raise JailLost(f"no slot became free within {_SLOT_TIME_S:.0f} s") from error
+
+    async def _wait_for_slot(self, image: str, profile: Profile) -> tuple[Jail, Slot]:
         """Wait for a free slot; when a jail is lost meanwhile, for one of another jail."""
         while True:
             jail = await self._jail(image, profile)

@@ -23,7 +23,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from enum import Enum
 from importlib import metadata
@@ -31,6 +32,7 @@ from pathlib import Path
 
 from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError
+from sandbox_service.worker import debian
 from sandbox_service.worker import tree as trees
 from sandbox_service.worker.manifest import Manifest
 
@@ -75,7 +77,7 @@ class Image:
     built_at: float
     """Seconds since the epoch."""
     missing: tuple[str, ...]
-    """Shared libraries that something in it asks for and the machine did not have when it was built."""
+    """Shared libraries that something in it asks for, and Debian packages, that the machine did not have to give."""
 
 
 def build(
@@ -97,13 +99,14 @@ def build(
     if name == DEFAULT and (requirements is not None or bare):
         raise SetupError("the image `default` has the default packages; give yours a name of its own: --name NAME")
     files = _requirements(requirements, bare=bare)
-    key = _key(files)
+    packages = [] if bare else _debian_packages()
+    key = _key(files, packages)
     if not force and _is_built(settings, name, key):
         return load(name, settings)
     with _changing_images(settings):
         if not force and _is_built(settings, name, key):  # somebody else built it while this one waited
             return load(name, settings)
-        _build(name, files, key, settings, progress)
+        _build(name, files, packages, key, settings, progress)
         return load(name, settings)
 
 
@@ -152,7 +155,14 @@ def prune(settings: Settings, names: list[str]) -> list[str]:
         return removed
 
 
-def _build(name: str, requirements: list[Path], key: str, settings: Settings, progress: Progress) -> None:
+def _build(
+    name: str,
+    requirements: list[Path],
+    debian_packages: Sequence[str],
+    key: str,
+    settings: Settings,
+    progress: Progress,
+) -> None:
     base = trees.find_base()
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=_images(settings)))
     tree = work / "rootfs"
@@ -163,7 +173,14 @@ def _build(name: str, requirements: list[Path], key: str, settings: Settings, pr
         trees.add_interpreter(tree, base)
         trees.add_tools(tree)
         progress(Step.PACKAGES, "")
-        trees.add_packages(tree, base, requirements, lambda line: progress(Step.PACKAGES, line))
+        # Side by side, so that who needs Python alone does not wait for a compiler.
+        with ThreadPoolExecutor(1) as aside, tempfile.TemporaryDirectory(dir=work) as folder:
+            downloading = aside.submit(
+                _download, debian_packages, Path(folder), lambda line: progress(Step.PACKAGES, line)
+            )
+            trees.add_packages(tree, base, requirements, lambda line: progress(Step.PACKAGES, line))
+            archives = downloading.result()
+            debian.unpack(archives, tree, lambda line: progress(Step.PACKAGES, line))
         progress(Step.LIBRARIES, "")
         missing = trees.add_libraries(tree, base)
         progress(Step.BYTE_CODE, "")
@@ -182,7 +199,7 @@ def _build(name: str, requirements: list[Path], key: str, settings: Settings, pr
             packages=tuple(sorted(f"{d.name}=={d.version}" for d in metadata.distributions(path=[str(site)]))),
             size=manifest.size(),
             built_at=round(time.time(), 3),
-            missing=tuple(missing),
+            missing=(*missing, *(() if archives else debian_packages)),
         )
         facts = {field: value for field, value in asdict(image).items() if field not in ("name", "hash", "path")}
         work.joinpath("image.json").write_text(json.dumps(facts, indent=1))
@@ -238,12 +255,28 @@ def _requirements(extra: Path | None, *, bare: bool) -> list[Path]:
     return [*default, *([extra] if extra else [])]
 
 
-def _key(requirements: list[Path]) -> str:
+def _download(packages: Sequence[str], folder: Path, report: Callable[[str], None]) -> list[Path]:
+    """Download Debian packages. A machine that cannot gives an image without them, which is not told as an error."""
+    if not packages:
+        return []
+    try:
+        return debian.download(packages, folder)
+    except SetupError as error:
+        report(f"without {', '.join(packages)}: {error.message}")
+        return []
+
+
+def _debian_packages() -> list[str]:
+    lines = deploy_dir().joinpath("rootfs", "debian.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _key(requirements: list[Path], debian_packages: Sequence[str]) -> str:
     """Return a hash of all that a build depends on and that can be told without running anything."""
     interpreter = Path(sys.executable).resolve().stat()
     parts = [_BUILDER, sys.version, platform.machine(), interpreter.st_size, interpreter.st_mtime_ns]
     texts = [path.read_text() for path in requirements]
-    return hashlib.sha256(json.dumps([*parts, *texts]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*parts, *texts, *debian_packages]).encode()).hexdigest()
 
 
 def _images(settings: Settings) -> Path:

@@ -30,6 +30,7 @@ _LINKS = {
     "usr/sbin": "bin",
     "usr/lib64": "lib",
     "var/tmp": "../tmp",
+    "mnt": "tmp",
     "dev/fd": "/proc/self/fd",
     "dev/stdin": "/proc/self/fd/0",
     "dev/stdout": "/proc/self/fd/1",
@@ -202,7 +203,7 @@ def _run(command: list[str], report: Callable[[str], None]) -> str:
 def add_libraries(tree: Path, base: Base) -> list[str]:
     """Copy every shared library that something in the tree needs; return those that this machine does not have."""
     files = [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
-    present = {path.name for path in files}
+    present = {path.name for path in tree.rglob("*") if path.is_symlink() or path.is_file()}
     known = _system_libraries()
     python = elf.read(base.executable)
     if python is None or python.loader is None:
@@ -226,8 +227,11 @@ def add_libraries(tree: Path, base: Base) -> list[str]:
         library = elf.read(source)
         assert library is not None
         wanted.update(dict.fromkeys(library.needed, library.search))
-    # The loader is found by the path that programs name, and all its folders lead to /usr/lib.
-    _copy(Path(python.loader), tree / "usr/lib" / Path(python.loader).name)
+    # The loader is found by the path that programs name, and all its folders lead to /usr/lib. It has to be the one
+    # that belongs to the tree's libc, which a Debian package may have brought.
+    loader = Path(python.loader)
+    own = next(tree.glob(f"usr/lib/*-linux-gnu/{loader.name}"), loader)
+    _copy(own, tree / "usr/lib" / loader.name)
     subprocess.run(["ldconfig", "-r", str(tree)], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
     shutil.rmtree(tree / "var/cache", ignore_errors=True)
     return sorted(missing)

@@ -34,7 +34,7 @@ from sandbox_service.worker.leftovers import claim_folder, remove_leftovers
 from sandbox_service.worker.nsjail import choose_id_range
 from sandbox_service.worker.pool import Pool
 from sandbox_service.worker.profiles import read_profiles
-from sandbox_service.worker.selftest import check_pool
+from sandbox_service.worker.selftest import check_before_serving, check_pool
 from sandbox_service.worker.slots import JailLost
 
 _CLAIM_WAIT_S = 5.0
@@ -54,7 +54,7 @@ class Worker:
         self._slots = slots
         self._running: dict[tuple[str, str], Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._done: asyncio.Queue[tuple[Execution, bytes]] = asyncio.Queue()
+        self._done: asyncio.Queue[tuple[Execution, bytes, float]] = asyncio.Queue()
         self._slot_free = asyncio.Event()
 
     async def claim_calls(self) -> None:
@@ -84,7 +84,7 @@ class Worker:
         finally:
             if self._running.get(key) is run:
                 del self._running[key]
-        self._done.put_nowait((run.execution, result))
+        self._done.put_nowait((run.execution, result, run.cpu_s))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -96,11 +96,12 @@ class Worker:
     async def store_results(self) -> None:
         """Store what is done; whatever ends during one round trip goes with the next."""
         while True:
-            results = [await self._done.get()]
+            ended = [await self._done.get()]
             while not self._done.empty():
-                results.append(self._done.get_nowait())
+                ended.append(self._done.get_nowait())
+            results = [(execution, result) for execution, result, _ in ended]
             try:
-                stored = await self._queue.finish(self._name, results)
+                stored = await self._queue.finish(self._name, results, cpu_s=[cpu_s for _, _, cpu_s in ended])
             except Unavailable as error:
                 _log.error("results were lost; their calls will run again", count=len(results), **logs.fault(error))
             else:
@@ -132,7 +133,7 @@ class Worker:
             try:
                 await check_pool(self._pool, slots=1)
             except JailLost:
-                continue  # it is being made anew
+                continue  # it is being made anew, or got no CPU: no layer is missing
             except SetupError:
                 metrics.CANARY_FAILURES.inc()
                 raise
@@ -177,7 +178,7 @@ async def _serve(settings: Settings) -> None:
     pool = make_pool(settings, slots, run_dir)
     try:
         await _until(stop, pool.start())
-        await _until(stop, check_pool(pool, slots=slots))
+        await _until(stop, check_before_serving(pool, slots))
         if not stop.is_set():
             await _work(settings, name, pool, slots, stop)
     finally:
@@ -202,7 +203,7 @@ async def _work(settings: Settings, name: str, pool: Pool, slots: int, stop: asy
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.WORKER)
     metrics.SLOTS.set(slots)
-    await queue.join(name, {image.name: image.hash for image in pool.images.values()})
+    await queue.join(name, {image.name: image.hash for image in pool.images.values()}, slots=slots)
     _log.info("worker ready", worker=name, slots=slots, images=sorted(pool.images))
     claiming = asyncio.create_task(worker.claim_calls())
     others = [

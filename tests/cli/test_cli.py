@@ -23,6 +23,10 @@ COMMANDS = [
     "rootfs build",
     "rootfs info",
     "rootfs prune",
+    "dead-letters",
+    "dead-letters list",
+    "dead-letters show",
+    "dead-letters replay",
     "doctor",
     "config",
 ]

@@ -232,13 +232,13 @@ async def test_many_calls_at_once_are_sent_together(
     """100 calls that arrive together take few round trips, and one that conflicts fails alone."""
     queue = gateway.calls._queue
     sizes: list[int] = []
-    submit = queue.submit
+    submit = queue.submit_each
 
     async def counted(tenant: str, submissions, **options):  # type: ignore[no-untyped-def]
         sizes.append(len(submissions))
         return await submit(tenant, submissions, **options)
 
-    monkeypatch.setattr(queue, "submit", counted)
+    monkeypatch.setattr(queue, "submit_each", counted)
     posts = [gateway.client.post("/v1/calls", json={"code": str(index)}) for index in range(100)]
     answers = await asyncio.gather(*posts)
     assert [answer.json()["stdout"] for answer in answers] == [str(index) for index in range(100)]

@@ -81,7 +81,7 @@ def test_each_role_exports_only_what_it_measures() -> None:
     assert not {name for name in gateway & worker if name.startswith("sandbox_")}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/calls/", "/v1/calls/a/b", "/docs", "/v2/calls", "/openapi.yaml"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/calls/", "/v1/calls/a/b", "/docs", "/v2/calls", "/openapi.yaml"])
 async def test_unknown_routes_are_404_in_the_one_shape(http: httpx.AsyncClient, path: str) -> None:
     """Also with a trailing slash: nothing is redirected."""
     answer = await http.get(path)
@@ -135,7 +135,7 @@ async def test_an_error_in_the_queue_reaches_everyone_who_waits_to_be_admitted(
     async def broken(*args: object, **options: object) -> Any:
         raise RuntimeError("bug")
 
-    monkeypatch.setattr(gateway.calls._queue, "submit", broken)
+    monkeypatch.setattr(gateway.calls._queue, "submit_each", broken)
     assert (await gateway.client.post("/v1/calls", json={"code": "1"})).status_code == 500
     monkeypatch.undo()
     assert (await gateway.client.post("/v1/calls?wait=0", json={"code": "1"})).status_code == 202

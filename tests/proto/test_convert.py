@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -14,12 +15,27 @@ from google.protobuf.descriptor import FieldDescriptor
 from pydantic import BaseModel
 
 from sandbox_service.errors import BadRequest, InvalidCall
-from sandbox_service.models import Batch, Call, Limits, Result, Status, Ticket, Timings, Truncated, Usage
+from sandbox_service.models import (
+    Batch,
+    Call,
+    Check,
+    Checked,
+    Checks,
+    Limits,
+    Result,
+    Status,
+    Ticket,
+    Timings,
+    Truncated,
+    Usage,
+    Verdicts,
+)
 from sandbox_service.proto import sandbox_pb2 as pb
 from sandbox_service.proto.convert import decode, enum_words, to_fields, to_message
 
 ROOT = Path(__file__).parents[2]
-TWINS = [(kind, getattr(pb, kind.__name__)) for kind in (Call, Limits, Batch, Result, Truncated, Usage, Timings)]
+MODELS = (Call, Limits, Batch, Result, Truncated, Usage, Timings, Check, Checks, Checked, Verdicts)
+TWINS = [(kind, getattr(pb, kind.__name__)) for kind in MODELS]
 FULL_CALL = {
     "id": "x",
     "language": "python",
@@ -95,7 +111,7 @@ def words_of(annotation: Any) -> set[str]:
 
 
 def test_closed_lists_have_the_same_words() -> None:
-    """Each enum is one Literal of the models; Status is its enum."""
+    """Each enum of the contract is a Literal or an enum of the models."""
     found = 0
     for model, message in [*TWINS, (Ticket, pb.Ticket)]:
         for field in message.DESCRIPTOR.fields:
@@ -103,9 +119,10 @@ def test_closed_lists_have_the_same_words() -> None:
                 continue
             found += 1
             annotation = model.model_fields[field.name].annotation
-            words = {status.value for status in Status} if annotation is Status else words_of(annotation)
+            is_enum = isinstance(annotation, type) and issubclass(annotation, Enum)
+            words = {word.value for word in annotation} if is_enum else words_of(annotation)
             assert set(enum_words(field.enum_type).values()) == words, field.name
-    assert found == len(pb.DESCRIPTOR.enum_types_by_name) == 6
+    assert found == len(pb.DESCRIPTOR.enum_types_by_name) == 7
 
 
 def test_the_least_call_has_the_models_defaults() -> None:

@@ -58,7 +58,7 @@ async def test_cancelled_callers_never_mix_up_answers(queue: Queue) -> None:
         tasks = [asyncio.create_task(fetch(generator.choice(names))) for _ in range(50)]
         for task in tasks:
             if generator.random() < 0.33:
-                asyncio.get_running_loop().call_later(generator.random() * 0.01, task.cancel)
+                asyncio.get_running_loop().call_later(generator.random() * 0.003, task.cancel)
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(outcome, asyncio.CancelledError):
                 cancelled += 1

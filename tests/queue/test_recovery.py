@@ -60,7 +60,7 @@ async def test_recovery_wakes_a_waiting_worker(queue: Queue, make_queue: MakeQue
 async def test_a_call_that_loses_two_workers_ends_as_our_fault(
     queue: Queue, make_queue: MakeQueue, redis_url: str, wait_until: WaitUntil
 ) -> None:
-    """`infra_error`, retryable, two attempts; the dead-letter stream names it but does not hold its code."""
+    """`infra_error`, retryable, two attempts; the dead-letter stream holds what is needed to replay it."""
     await queue.submit("t", [submission("a", labels={"run": "x"})], notify="g")
     for name in ("w2", "w3"):
         await crash(make_queue, name)
@@ -78,6 +78,7 @@ async def test_a_call_that_loses_two_workers_ends_as_our_fault(
         b"attempts": b"2",
         b"worker": b"w3",
         b"digest": b"digest of a",
+        b"payload": b'{"code":"a"}',
     }
 
 
@@ -181,7 +182,8 @@ async def test_a_worker_that_left_is_forgotten(
 
         async def forgotten() -> bool:
             await queue.recover()
-            return await client.xinfo_consumers(f"{queue._keys['WORK']}torch:interactive", "workers") == []
+            lane = f"{queue._keys['WORK']}torch:again:t"
+            return await client.xinfo_consumers(lane, "workers") == []
 
         await wait_until(forgotten)
 

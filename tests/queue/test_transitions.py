@@ -35,7 +35,7 @@ async def test_nothing_of_a_call_stays_but_its_result(queue: Queue, redis_url: s
     [execution] = await queue.claim("w1", 1, wait_s=0)
     await queue.finish("w1", [(execution, b"r")])
     async with redis.asyncio.Redis.from_url(redis_url) as client:
-        lane = f"{queue._keys['WORK']}default:interactive"
+        lane = f"{queue._keys['WORK']}default:interactive:t"
         assert await client.xlen(lane) == 0
         assert (await client.xpending(lane, "workers"))["pending"] == 0
         fields = await client.hkeys(f"{queue._keys['CALL']}t:a")

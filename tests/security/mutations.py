@@ -58,9 +58,10 @@ WHAT_CLEANS_A_SLOT = [
 NETWORK_OF_THE_SLOT = Mutation("the network namespace of a loopback call", (
     Edit("inside/child.py", "    linux.unshare(linux.CLONE_NEWNET)\n"),
 ))  # fmt: skip
-WHAT_CLEANS_A_SLOT.append(Mutation("the wait for sockets in flight", (
+SOCKETS_IN_FLIGHT = Mutation("the wait for sockets in flight", (
     Edit("inside/init.py", "            if doubt is Doubt.NONE and not _are_gone(sockets):\n", "            if False:\n"),
-)))  # fmt: skip
+))  # fmt: skip
+WHAT_CLEANS_A_SLOT.append(SOCKETS_IN_FLIGHT)
 
 NO_CGROUP = Mutation("the cgroup of each call", (
     Edit("inside/child.py", "for fd in slot.cgroup_fds),", "for fd in []),"),
@@ -139,3 +140,25 @@ CLONE3_IS_REFUSED = Mutation("ENOSYS for clone3, to which libraries have another
 NO_LOOPBACK = Mutation("the filter for loopback", (
     Edit("inside/seccomp.py", 'return CHECKS | {"family_of_socket": _UNIX_AND_LOOPBACK} if loopback else CHECKS', "return CHECKS"),
 ))  # fmt: skip
+
+
+def _in_the_zygote(name: str, statement: str) -> Mutation:
+    """Something that a preloaded module may do, and that no fork may inherit."""
+    return Mutation(
+        name, (Edit("inside/runner.py", "    callstack.prepare()\n", f"    callstack.prepare()\n    {statement}\n"),)
+    )
+
+
+def _in_the_policy(name: str, old: str, new: str) -> Mutation:
+    return Mutation(name, (Edit("deploy/jail.cfg", old, new),))
+
+
+EXTRA_THREAD = _in_the_zygote("a single thread in the zygote",
+    "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()")  # fmt: skip
+EXTRA_DESCRIPTOR = _in_the_zygote("no descriptor but its own in the zygote", "os.open('/', os.O_RDONLY)")
+NO_USER_NAMESPACE = _in_the_policy("the user namespace", "clone_newuser: true", "clone_newuser: false")
+NO_PID_NAMESPACE = _in_the_policy("the pid namespace of the jail", "clone_newpid: true", "clone_newpid: false")
+MASKED_PROC = _in_the_policy("a whole /proc in the jail", 'mount { dst: "/tmp" fs',
+    'mount { dst: "/proc/sys" fstype: "tmpfs" rw: true }\nmount { dst: "/tmp" fs')  # fmt: skip
+DUMPABLE_ZYGOTE = Mutation("the protected memory of the zygote alone", (
+    Edit("inside/zygote.py", "    linux.set_dumpable(False)\n"),))  # fmt: skip

@@ -21,6 +21,7 @@ from tests.security import (
     test_e_kernel,
     test_e_surroundings,
     test_f_still_works,
+    test_g_edge,
     test_sabotage,
 )
 from tests.security.cases import REGISTRY
@@ -36,6 +37,7 @@ MODULES = {
     "System calls": test_e_kernel,
     "What surrounds a program": test_e_surroundings,
     "What must still work": test_f_still_works,
+    "The edge": test_g_edge,
     "A layer that is missing": test_sabotage,
 }
 _CAUSE = "_is_really_caused_by"

@@ -8,7 +8,12 @@ import torch
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.recipe import Architecture
 
+torch.set_num_threads(1)  # on a busy machine, two threads wait for each other longer than they compute
+
 TINY = Architecture(hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48, vocabulary=64, positions=96)
+
+
+torch.set_num_threads(1)  # threads that wait for each other on a busy machine take longer than these few numbers
 
 
 @pytest.fixture

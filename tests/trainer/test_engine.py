@@ -152,15 +152,21 @@ async def test_a_cancelled_rollout_leaves_nothing(policy: Policy) -> None:
     assert engine.used_tokens == 0
 
 
+async def test_a_turn_in_pieces_is_the_same_turn(policy: Policy) -> None:
+    engine = LocalEngine(policy, 1000)
+    whole = await engine.generate("a", prompt(0), 20, sampling(0))
+    tokens = prompt(0)
+    for piece in (7, 12, 1):
+        tokens += (await engine.generate("b", tokens, piece, sampling(0))).tokens
+    assert tokens == prompt(0) + whole.tokens
+
+
 async def test_draws_follow_the_distribution() -> None:
     """Chi-square with 3 degrees of freedom, at temperature 2."""
     logits, draws = torch.tensor([[0.0, 1.0, 2.0, 3.0]]), 4000
     expected = torch.softmax(logits[0] / 2, -1)
     loop = asyncio.get_running_loop()
-    rows = [
-        _Request(1, sampling(index, temperature=2.0), loop.create_future(), random.Random(f"{index}"))
-        for index in range(draws)
-    ]
+    rows = [_Request(1, sampling(index, temperature=2.0), loop.create_future()) for index in range(draws)]
     tokens, logprobs = sample(logits.expand(draws, -1), rows)
     seen = Counter(tokens)
     assert sum((seen[i] - draws * p) ** 2 / (draws * p) for i, p in enumerate(expected.tolist())) < 16

@@ -79,7 +79,7 @@ def test_the_score_of_a_model_whose_score_is_known(
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with temporary_service() as service:
         command = ["eval", "--data", str(data), "--endpoint", endpoint, "--model", "m", "--service", service]
-        assert main([*command, "--samples", "4", "--turns", "3", "--out", str(out)]) == 0
+        assert main([*command, "--samples", "4", "--turns", "3", "--out", str(out), "--unsolved", f"{out}.hard"]) == 0
         found = json.loads(capsys.readouterr().out)
         data.write_text(
             json.dumps({"problem": "easy", "answer": "42"}) + "\n" + '{"question": "broken", "answer": 1}\n'
@@ -96,6 +96,7 @@ def test_the_score_of_a_model_whose_score_is_known(
     assert found["call_errors"] == pytest.approx(8 / 16)
     assert found["truncated"] == pytest.approx(1 / 3)
     assert len(out.read_text().splitlines()) == 12
+    assert [json.loads(row) for row in Path(f"{out}.hard").read_text().splitlines()] == rows[1:]
     assert (broken["avg@1"]["mean"], broken["samples"], broken["lost"]) == (1, 1, 1)
 
 

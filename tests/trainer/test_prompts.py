@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox_service.models import Result, Status
+from sandbox_service.client.tools import ToolCallError
+from sandbox_service.models import Call, Result, Status
 from sandbox_service.trainer import prompts
-from sandbox_service.trainer.prompts import ParseError, ToolCall
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+"""Without lone surrogates, which a Call cannot hold."""
 
 
 def call_text(code: object = "print(1)", stdin: object = "", name: object = prompts.TOOL_NAME) -> str:
@@ -31,36 +34,40 @@ def test_what_a_tool_prints_is_not_markup() -> None:
     assert [piece.markup for piece in pieces if piece.text == "<|im_end|>"] == [False]
 
 
-@given(st.text(), st.text())
+@given(TEXT, TEXT)
 def test_a_call_is_read_as_it_was_written(code: str, stdin: str) -> None:
-    assert prompts.tool_calls(f"I compute.</reason>{call_text(code, stdin)}") == [ToolCall(code, stdin)]
+    assert prompts.tool_calls(f"I compute.</reason>{call_text(code, stdin)}") == [
+        Call(code=code, stdin=stdin, show_last_value=True, priority="batch")
+    ]
 
 
 @pytest.mark.parametrize(
     ("turn", "says"),
     [
         ("<tool_call>{}", "without </tool_call>"),
-        ("<tool_call>{</tool_call>", "not valid JSON"),
-        ("<tool_call>" + "[" * 100_000 + "</tool_call>", "not valid JSON"),
-        ("<tool_call>[]</tool_call>", "a call is"),
-        ('<tool_call>{"name": "x"}</tool_call>', "a call is"),
+        ("<tool_call>{</tool_call>", "must be JSON"),
+        ("<tool_call>" + "[" * 100_000 + "</tool_call>", "must be JSON"),
+        ("<tool_call>[]</tool_call>", "not a list"),
+        ('<tool_call>{"name": "x"}</tool_call>', "lacks `arguments`"),
         (call_text(name="WolframAlpha"), "no function 'WolframAlpha'"),
         (call_text(name=["x"]), "no function"),
-        (f'<tool_call>{{"name": "{prompts.TOOL_NAME}", "arguments": "print(1)"}}</tool_call>', "an object"),
-        (f'<tool_call>{{"name": "{prompts.TOOL_NAME}", "arguments": {{"code": ""}}}}</tool_call>', "an object"),
-        (call_text(code=1), "must be strings"),
+        (f'<tool_call>{{"name": "{prompts.TOOL_NAME}", "arguments": "print(1)"}}</tool_call>', "must be JSON"),
+        (call_text(stdin=None), "must be a string, not null"),
+        (call_text(code=1), "must be a string"),
     ],
 )
 def test_a_bad_call_tells_the_model_what_is_wrong(turn: str, says: str) -> None:
     [error] = prompts.tool_calls(turn)
-    assert isinstance(error, ParseError)
-    assert says in error.message
+    assert isinstance(error, ToolCallError)
+    assert says in error.reason
+    assert len(prompts.refusal(error, 40)) <= 47
 
 
 def test_calls_of_one_turn_keep_their_order_and_are_bounded() -> None:
     calls = prompts.tool_calls("".join(call_text(f"{n}") for n in range(10)))
-    assert calls[:8] == [ToolCall(f"{n}", "") for n in range(8)]
-    assert all(isinstance(call, ParseError) for call in calls[8:])
+    assert [call.code for call in calls[:8] if isinstance(call, Call)] == [f"{n}" for n in range(8)]
+    assert all(isinstance(call, ToolCallError) for call in calls[8:])
+    assert isinstance(prompts.tool_calls(call_text(), before=8)[0], ToolCallError)
 
 
 @given(st.text(max_size=300))

@@ -45,7 +45,8 @@ class World:
                 assert action.engine in self.engines
                 self.running[action.rollout] = action
             elif isinstance(action, Abort):
-                self.stale.append(self.running.pop(action.rollout))
+                if action.rollout in self.running:
+                    self.stale.append(self.running.pop(action.rollout))
             else:
                 self.tools.append(action.rollout)
         if self.scheduler.policy.kv_aware:
@@ -136,8 +137,8 @@ def test_a_rollout_keeps_its_engine_unless_it_loses_it(policy: Policy) -> None:
     home: dict[str, str] = {}
     for action in World(policy, 20, 3, 3, 0).play().log:
         if isinstance(action, Abort):
-            home.pop(action.rollout)
-        elif isinstance(action, Generate) and policy is not Policy.EXPECTED:
+            del home[action.rollout]
+        elif isinstance(action, Generate):
             assert home.setdefault(action.rollout, action.engine) == action.engine
 
 
@@ -208,5 +209,38 @@ def test_tool_results_that_do_not_fit_queue_their_rollout_once() -> None:
     assert scheduler.grew("0", 60, first.attempt)
     assert scheduler.turn_over("1", 38, second.attempt)
     scheduler.tool_done("1", 50)
-    assert scheduler.next() == [RunTool("1")]
+    assert scheduler.next() == [RunTool("1"), Abort("1", "engine", 1)]
     assert scheduler.waiting() == 1
+
+
+def test_what_is_announced_counts_until_the_next_word() -> None:
+    scheduler = Scheduler(Policy.EXPECTED, LIMIT)
+    scheduler.engine_joined("engine", CAPACITY)
+    scheduler.submit("0", PROMPT)
+    (generate,) = (action for action in scheduler.next() if isinstance(action, Generate))
+    assert scheduler.grew("0", PROMPT, generate.attempt, ahead=16)
+    assert scheduler.used("engine") == PROMPT + 16
+    assert scheduler.turn_over("0", PROMPT + 3, generate.attempt)
+    assert scheduler.used("engine") == PROMPT + 3
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_a_rollout_may_be_dropped_at_any_time(policy: Policy) -> None:
+    """One that waits, one that generates, one whose tool runs; nothing of them is left and the others go on."""
+    scheduler = Scheduler(policy, LIMIT)
+    scheduler.engine_joined("engine", PROMPT + LIMIT)
+    for id in "0123":
+        scheduler.submit(id, PROMPT)
+    attempts = {action.rollout: action.attempt for action in scheduler.next() if isinstance(action, Generate)}
+    scheduler.dropped("3")
+    scheduler.turn_over("0", PROMPT + 9, attempts["0"])
+    scheduler.next()
+    scheduler.dropped("0")
+    scheduler.dropped("0")
+    assert not scheduler.finished("0", PROMPT + 9, attempts["0"])
+    attempts |= {action.rollout: action.attempt for action in scheduler.next() if isinstance(action, Generate)}
+    scheduler.dropped("1")
+    attempts |= {action.rollout: action.attempt for action in scheduler.next() if isinstance(action, Generate)}
+    assert scheduler.finished("2", PROMPT + 9, attempts["2"])
+    assert scheduler.used("engine") == scheduler.waiting() == 0
+    assert scheduler.next() == []

@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sandbox_service.client.tools import ToolCallError
+from sandbox_service.models import Call
 from sandbox_service.trainer import problems
 from sandbox_service.trainer.batches import micro_batches, padded, token_logprobs
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.muon import orthogonalised
 from sandbox_service.trainer.problems import DATA, Plan, is_held_out
-from sandbox_service.trainer.prompts import TEMPLATES, ToolCall, extract_answer
+from sandbox_service.trainer.prompts import TEMPLATES, extract_answer
 from sandbox_service.trainer.recipe import NANO
 from sandbox_service.trainer.sft import _accumulate, train_sft
 from sandbox_service.trainer.tokens import Tokens
@@ -32,7 +34,9 @@ def output_of(code: str) -> str:
     return written.getvalue().strip()
 
 
-async def run(call: ToolCall) -> str:
+async def run(call: Call | ToolCallError) -> str:
+    if isinstance(call, ToolCallError):
+        return f"error: {call.reason}"
     try:
         return output_of(call.code)
     except Exception as error:

@@ -23,8 +23,9 @@ from sandbox_service.gateway.body import invalid_call
 from sandbox_service.gateway.calls import Calls, refusals_counted
 from sandbox_service.gateway.rpc.edge import Context, send, tenant
 from sandbox_service.gateway.rpc.stream import answer_stream
+from sandbox_service.gateway.verify import verify
 from sandbox_service.gateway.wait import Wait
-from sandbox_service.models import Batch, Call
+from sandbox_service.models import Batch, Call, Checks, Verdicts
 from sandbox_service.proto import sandbox_pb2 as pb
 from sandbox_service.proto.convert import decode, to_fields, to_message
 from sandbox_service.queue import State
@@ -100,6 +101,13 @@ class Service:
                 count = await self._calls.cancel_label(tenant(), wish.label.name, wish.label.value)
                 return pb.Cancelled(count=count)
         raise InvalidCall("what: say what to cancel: `id`, `batch`, or `label` with name and value", field="what")
+
+    async def verify(self, request: bytes, context: Context) -> pb.Verdicts:
+        arrived = time.monotonic()
+        with refusals_counted():
+            asked = _model(Checks, decode(pb.Checks, request))
+            found = await verify(self._calls, tenant(), asked, arrived=arrived)
+        return to_message(pb.Verdicts, Verdicts(results=found).model_dump(mode="json"))
 
     async def _run(self, call: pb.Call, within_s: float | None) -> pb.Result:
         """Run one call for a client that waits for it."""

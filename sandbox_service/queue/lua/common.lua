@@ -1,12 +1,17 @@
 -- Put before every script: loading a call, and the ways its state changes. The constants in capitals (keys, times,
 -- results) come from scripts.py.
 --
--- A call is a hash {state, digest, attempt, owner, lane, entry, deadline, admitted_at, age, payload, notify, cancel,
--- result}. `notify` names its holders: the channels of gateways where somebody waits for it, and TICKET if somebody
+-- A call is a hash {state, digest, attempt, owner, lane, entry, deadline, admitted_at, claimed_at, age, payload, size,
+-- notify, cancel, result}. `notify` names its holders: the channels of gateways where somebody waits for it, and TICKET if somebody
 -- will come back for it. While it is queued or running exactly one stream entry stands for it: `entry` in the stream `lane`.
 -- Times are microseconds of the server's clock, which a Lua number holds exactly.
 
-local CLASSES = { 'again', 'interactive', 'batch' } -- the lanes of an image, in the order they are claimed from
+-- Each image has a sorted set `turns`: the tenants that have calls queued for it, by the slot time that each has had, in
+-- us over its weight; whoever had least is next. A tenant has three lanes per image, one for each class. What is queued
+-- is counted per tenant and class, and altogether, as are the bytes of all payloads; `depth` corrects the counts.
+
+local CLASSES = { 'again', 'interactive', 'batch' } -- the lanes of a tenant, in the order they are claimed from
+local FIRST_GUESS = 10000 -- us that a tenant's call takes a slot, before any has
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -23,12 +28,27 @@ local function append(lists, name, item)
   list[#list + 1] = item
 end
 
-local function lane_of(image, class)
-  return WORK .. image .. ':' .. class
+local function lane_of(image, class, tenant)
+  return WORK .. image .. ':' .. class .. ':' .. tenant
 end
 
-local function image_of(lane)
-  return string.match(lane, '([^:]*):[^:]*$')
+-- image, class, tenant
+local function parts_of(lane)
+  return string.match(lane, '([^:]*):([^:]*):([^:]*)$')
+end
+
+local changes = {} -- tenant, or '' for all together -> field -> by how much to change that count
+
+local function count(tenant, field, by)
+  local fields = changes[tenant] or {}
+  changes[tenant] = fields
+  fields[field] = (fields[field] or 0) + by
+end
+
+local function count_queued(lane, tenant, by)
+  local _, class = parts_of(lane)
+  count(tenant, class, by)
+  count('', 'queued', by)
 end
 
 local function drop_entry(lane, entry)
@@ -44,13 +64,42 @@ local function flush()
   for channel, pairs_of_names in pairs(announced) do
     redis.call('PUBLISH', channel, cjson.encode(pairs_of_names))
   end
+  for tenant, fields in pairs(changes) do
+    for field, by in pairs(fields) do
+      if by ~= 0 then
+        redis.call('HINCRBY', tenant == '' and BACKLOG or TENANT .. tenant, field, by)
+      end
+    end
+  end
 end
 
 -- A lane exists together with its group, which reads from the very first entry.
 local function open_lane(lane)
-  if redis.call('SADD', LANES, lane) == 1 then
-    redis.pcall('XGROUP', 'CREATE', lane, GROUP, '0', 'MKSTREAM') -- BUSYGROUP: it is there, which is all we want
+  redis.pcall('XGROUP', 'CREATE', lane, GROUP, '0', 'MKSTREAM') -- BUSYGROUP: it is there, which is all we want
+end
+
+-- Gives a tenant its turns at an image. It starts with who had least, plus what it still owed when it last ran dry.
+local function take_turns(image, tenant)
+  local turns = TURNS .. image
+  local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
+  if first[1] == tenant or (first[1] and redis.call('ZSCORE', turns, tenant)) then
+    return
   end
+  local lanes = {}
+  for at, class in ipairs(CLASSES) do
+    lanes[at] = lane_of(image, class, tenant)
+  end
+  if redis.call('SADD', LANES, unpack(lanes)) > 0 then
+    for _, lane in ipairs(lanes) do
+      open_lane(lane)
+    end
+  end
+  local start = tonumber(first[2] or 0)
+  if first[1] then
+    local told = redis.call('HMGET', TENANT .. tenant, 'debt', 'left_at')
+    start = start + (told[1] and math.max(0, told[1] - math.max(0, now - told[2])) or 0)
+  end
+  redis.call('ZADD', turns, string.format('%.0f', start), tenant)
 end
 
 local function queued_in(lane)
@@ -69,13 +118,15 @@ end
 
 local function load_call(tenant, id)
   local key = CALL .. tenant .. ':' .. id
-  local fields = redis.call('HMGET', key, 'state', 'attempt', 'owner', 'lane', 'entry', 'deadline', 'notify')
+  local fields = redis.call('HMGET', key, 'state', 'attempt', 'owner', 'lane', 'entry', 'deadline', 'notify', 'size',
+    'claimed_at')
   if not fields[1] then
     return nil
   end
   return {
     key = key, tenant = tenant, id = id, state = fields[1], attempt = tonumber(fields[2]), owner = fields[3],
-    lane = fields[4], entry = fields[5], deadline = tonumber(fields[6]), notify = fields[7],
+    lane = fields[4], entry = fields[5], deadline = tonumber(fields[6]), notify = fields[7], size = tonumber(fields[8]),
+    claimed_at = tonumber(fields[9]),
   }
 end
 
@@ -85,10 +136,23 @@ local function call_of(lane, entry, fields)
   return call and call.lane == lane and call.entry == entry and call or nil
 end
 
+-- A leftover entry: its call expired unseen, with nobody there to end it.
+local function drop_leftover(lane, entry, fields)
+  drop_entry(lane, entry)
+  if fields then
+    count('', 'bytes', -fields[8])
+  end
+end
+
 -- The one way a call ends. The caller has made sure that it has not ended yet.
 local function conclude(call, result)
+  count('', 'bytes', -call.size)
+  if call.state == 'queued' then
+    count_queued(call.lane, call.tenant, -1)
+  end
   redis.call('HSET', call.key, 'state', 'done', 'result', result)
-  redis.call('HDEL', call.key, 'payload', 'notify', 'lane', 'entry', 'deadline', 'admitted_at', 'age', 'cancel')
+  redis.call('HDEL', call.key, 'payload', 'size', 'notify', 'lane', 'entry', 'deadline', 'admitted_at', 'claimed_at',
+    'age', 'cancel')
   redis.call('PEXPIRE', call.key, RESULT_TTL_MS)
   redis.call('SET', GONE .. call.tenant .. ':' .. call.id, '', 'PX', GONE_TTL_MS)
   drop_entry(call.lane, call.entry)
@@ -143,13 +207,14 @@ local function concluded_too_late(call)
   return true
 end
 
--- Back into the queue, before everything that has not been tried yet.
+-- Back into the queue, before everything of the tenant that has not been tried yet.
 local function queue_again(call, attempt)
   local fields = entry_fields(call.lane, call.entry)
-  local image = image_of(call.lane)
-  local lane = lane_of(image, 'again')
+  local image = parts_of(call.lane)
+  local lane = lane_of(image, 'again', call.tenant)
   drop_entry(call.lane, call.entry)
-  open_lane(lane)
+  take_turns(image, call.tenant)
+  count_queued(lane, call.tenant, 1)
   local entry = redis.call('XADD', lane, '*', unpack(fields))
   redis.call('HSET', call.key, 'state', 'queued', 'lane', lane, 'entry', entry, 'attempt', attempt)
   redis.call('HDEL', call.key, 'owner')

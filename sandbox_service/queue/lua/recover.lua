@@ -10,14 +10,17 @@ for at = 4, #ARGV do
 end
 
 local function take_back(entry, owner)
-  local call = call_of(lane, entry, entry_fields(lane, entry))
+  local fields = entry_fields(lane, entry)
+  local call = call_of(lane, entry, fields)
   if not call then
-    drop_entry(lane, entry)
+    drop_leftover(lane, entry, fields)
   elseif is_cancelled(call) then
     conclude_ourselves(call, CANCELLED)
   elseif call.attempt >= MOST_ATTEMPTS then
-    redis.call('XADD', DEAD, 'MAXLEN', '~', DEAD_LETTERS, '*', 'tenant', call.tenant, 'id', call.id,
-      'attempts', call.attempt, 'worker', owner, 'digest', redis.call('HGET', call.key, 'digest'))
+    local told = redis.call('HMGET', call.key, 'digest', 'payload')
+    redis.call('XADD', DEAD, 'MAXLEN', DEAD_LETTERS, '*', 'tenant', call.tenant, 'id', call.id,
+      'attempts', call.attempt, 'worker', owner, 'digest', told[1],
+      'payload', call.size <= LETTER_BYTES and told[2] or '')
     conclude_ourselves(call, LOST)
   elseif call.deadline <= now then
     conclude_too_late(call)
@@ -26,8 +29,12 @@ local function take_back(entry, owner)
   end
 end
 
+local consumers = redis.pcall('XINFO', 'CONSUMERS', lane, GROUP)
+if consumers.err then
+  return 0 -- another worker has just removed the lane, with nothing in it
+end
 local taken = 0
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', lane, GROUP)) do
+for _, consumer in ipairs(consumers) do
   local name, pending = consumer[2], consumer[4]
   if name == me then
     -- A claim whose answer never arrived, or an attempt given up: nobody here works on it.

@@ -1,0 +1,100 @@
+"""Languages of the dialects: from `deploy/languages.toml` to native calls.
+
+What a zygote can run itself is a plain call. Everything else is written to a file and run by
+`deploy/programs/launch.py`, which becomes that program. A compiler runs in a call of its own, with nothing of the
+program beside it, and what it made goes to the program's call as a file: so the end of each is its own, and neither can
+pass for the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tomllib
+from pydantic import ValidationError
+
+from sandbox_service.errors import InvalidCall
+from sandbox_service.gateway.programs import program
+from sandbox_service.models import CODE_BYTES, MAX_WALL_S, SCRIPT, Call, Limits
+
+PROGRAM = "/tmp/.program"  # noqa: S108 (a slot's own /tmp)
+"""Where a compiler puts its output: out of the way of the code's own files."""
+OWN_SCRIPT = "/tmp/.main.py"  # noqa: S108
+"""Where a file that is called like the script of a call waits until the launcher has made place for it."""
+NO_PROGRAM = 127
+"""Exit code of a call whose command is not in the image."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """An entry of the data file."""
+
+    name: str
+    file: str
+    run: tuple[str, ...]
+    compile: tuple[str, ...] = ()
+    compile_limits: Limits = field(default_factory=Limits)
+
+    def compile_call(self, code: str, files: Mapping[str, str], wall_s: float) -> Call:
+        """Return the call that compiles; its Result has the program in `files[PROGRAM]`. Raise InvalidCall."""
+        limits = self.compile_limits.model_copy(update={"wall_s": wall_s, "cpu_s": MAX_WALL_S})
+        name = self._file_name(files)
+        sources = {**files, name: _base64(code)}
+        return self._launch(self.compile, name, files=sources, fetch=[PROGRAM], limits=limits)
+
+    def run_call(self, code: str, files: Mapping[str, str], compiled: str | None, **fields: object) -> Call:
+        """Return the call that runs; `compiled` is what the compiler made, as base64. Raise InvalidCall."""
+        name = self._file_name(files)
+        if name == SCRIPT and len(code.encode(errors="replace")) <= CODE_BYTES:
+            return make_call(code=code, files=dict(files), **fields)
+        source = {name: _base64(code)} if compiled is None else {PROGRAM: compiled}
+        return self._launch(self.run, name, files={**files, **source}, **fields)
+
+    def _launch(self, command: Sequence[str], name: str, files: Mapping[str, str], **fields: object) -> Call:
+        args = [word.format(file=name, program=PROGRAM) for word in command]
+        placed = {OWN_SCRIPT if path == SCRIPT else path: content for path, content in files.items()}
+        return make_call(code=program("launch"), args=args, files=placed, **fields)
+
+    def _file_name(self, files: Mapping[str, str]) -> str:
+        """Return the file that the code goes to: not one that came along."""
+        name = self.file
+        while name in files:
+            name = f"_{name}"
+        return name
+
+
+def make_call(**fields: object) -> Call:
+    """Return this Call; raise InvalidCall, which names the field, if it is not valid."""
+    try:
+        return Call.model_validate(fields)
+    except ValidationError as error:
+        finding = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in finding["loc"] if part != "[key]")[:300]
+        raise InvalidCall(f"{field}: {finding['msg'].removeprefix('Value error, ')}"[:800], field=field) from None
+
+
+@functools.cache
+def read_languages(path: Path) -> Mapping[str, Language]:
+    """Return all languages of `deploy/languages.toml` by name."""
+    tables = tomllib.loads(path.read_text())["language"]
+    return {table["name"]: _language(**table) for table in tables}
+
+
+def _language(
+    *,
+    name: str,
+    file: str,
+    run: Sequence[str],
+    compile: Sequence[str] = (),
+    compile_limits: Mapping[str, object] | None = None,
+) -> Language:
+    limits = Limits.model_validate(compile_limits or {})
+    return Language(name, file, tuple(run), tuple(compile), limits)
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

@@ -1,0 +1,58 @@
+"""The paths of the dialects. Each is there under any prefix as well: clients put their own path before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from sandbox_service.config import Settings, deploy_dir
+from sandbox_service.gateway.answers import answer_json
+from sandbox_service.gateway.auth import Gatekeeper
+from sandbox_service.gateway.calls import Calls
+from sandbox_service.gateway.compat.codejudge import CodeJudge, Submission, Submissions
+from sandbox_service.gateway.compat.dialect import Endpoint, Route
+from sandbox_service.gateway.compat.languages import read_languages
+from sandbox_service.gateway.compat.sandboxfusion import RunCode, RunJupyter, SandboxFusion
+from sandbox_service.queue import Queue
+
+_HOME = "<!doctype html><title>sandbox-service</title><p>It runs. See <a href=openapi.json>openapi.json</a>.\n"
+
+
+def routes(
+    settings: Settings, gatekeeper: Gatekeeper, calls: Calls, queue: Queue
+) -> Iterator[tuple[str, str, Endpoint]]:
+    """Yield (method, path, endpoint)."""
+    languages = read_languages(deploy_dir() / "languages.toml")
+    max_bytes = settings.max_body_mb * 2**20
+    fusion = SandboxFusion(calls, languages)
+    judge = CodeJudge(calls, queue, languages, settings)
+
+    async def status(request: Request) -> Response:
+        return answer_json(await judge.status())
+
+    for path, route in (
+        ("/run_code", Route(gatekeeper, max_bytes, RunCode, fusion.run_code)),
+        ("/run_jupyter", Route(gatekeeper, max_bytes, RunJupyter, fusion.run_jupyter)),
+        ("/run", Route(gatekeeper, max_bytes, Submission, judge.run)),
+        ("/judge", Route(gatekeeper, max_bytes, Submission, judge.judge)),
+        ("/run/batch", Route(gatekeeper, max_bytes, Submissions, judge.run_batch)),
+        ("/judge/batch", Route(gatekeeper, max_bytes, Submissions, judge.judge_batch)),
+        ("/run/long-batch", Route(gatekeeper, max_bytes, Submissions, judge.run_long_batch)),
+        ("/judge/long-batch", Route(gatekeeper, max_bytes, Submissions, judge.judge_long_batch)),
+    ):
+        yield "POST", path, route.answer
+        yield "POST", f"/{{prefix:path}}{path}", route.answer
+    for path, endpoint in (("/v1/ping", _pong), ("/ping", _pong), ("/status", status)):
+        yield "GET", path, endpoint
+        yield "GET", f"/{{prefix:path}}{path}", endpoint
+    yield "GET", "/", _home
+
+
+async def _pong(request: Request) -> Response:
+    return answer_json("pong")
+
+
+async def _home(request: Request) -> Response:
+    return HTMLResponse(_HOME)
