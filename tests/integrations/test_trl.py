@@ -64,15 +64,6 @@ def test_a_step_of_roc_in_trls_trainer(service_url: str, model_folder: Path, tmp
     assert made.state.log_history[0]["reward"] == 0.5
 
 
-def test_the_trainers_own_model_can_play(service_url: str, model_folder: Path, tmp_path: Path) -> None:
-    """A random model writes noise: no answers, reward 0, no signal, and the step goes through."""
-    rollouts = RocRollouts(service_url, QUESTIONS, Bounds(max_tokens=24, turns=2), template="short")
-    made = trainer(model_folder, tmp_path, rollout_func=rollouts)
-    made.train()
-    assert rollouts.metrics["roc/accuracy"] == 0
-    assert rollouts.metrics["roc/groups_without_signal"] == 2
-
-
 async def test_the_tool_for_trls_own_loop(service_url: str) -> None:
     """TRL reads the schema from the signature; it is the one of the paper."""
     from transformers.utils import get_json_schema
