@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import threading
 import time
 from collections import Counter
@@ -179,6 +180,8 @@ def send(
 
 
 def _child(plan: Plan, shots: Sequence[Shot], start: float, pipe: Connection) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     told_at, count = 0.0, 0
 
     def told(more: int) -> None:

@@ -32,7 +32,7 @@ def recipe() -> Recipe:
         Stage("1", steps=2, data="one-call", max_tokens=120, turns=3),
         Stage("2", steps=1, data="one-call", problems=8, max_tokens=120, turns=3, drop_solved=2, reset_optimizer=True),
     )
-    rl = replace(NANO.rl, prompts=4, rollouts=6, selection=Selection(keep=3), stages=stages)
+    rl = replace(NANO.rl, prompts=4, rollouts=6, engines=2, selection=Selection(keep=3), stages=stages)
     return replace(NANO, base=str(CHECKPOINT), rl=rl, evaluation=Evaluation("held-out", 4, 2, 1.0, 120, 3))
 
 
