@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.client.tools import TOOL_NAME, ToolCallError, to_call, to_text
 from sandbox_service.errors import SandboxError, ServiceFault
 from sandbox_service.integrations import episode
@@ -68,7 +69,7 @@ class RocRollouts:
         questions = [_question(prompt) for prompt in prompts[::size]]
         codec = HuggingFace(trainer.processing_class)
         generate = self._generate or _engine(trainer)
-        async with episode.AsyncSandboxClient(self._url, api_key=self._api_key) as sandbox:
+        async with AsyncSandboxClient(self._url, api_key=self._api_key) as sandbox:
 
             async def one(question: str, labels: dict[str, str]) -> tuple[Episode, float] | None:
                 try:
