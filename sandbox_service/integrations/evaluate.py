@@ -184,7 +184,8 @@ def folder(path: str, sandbox: AsyncSandboxClient, bounds: Bounds, temperature: 
     tokenizer = AutoTokenizer.from_pretrained(path)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    engine = Batches(AutoModelForCausalLM.from_pretrained(path).eval(), tokenizer, temperature)
+    model: Any = AutoModelForCausalLM.from_pretrained(path)
+    engine = Batches(model.eval(), tokenizer, temperature)
     codec = episode.HuggingFace(tokenizer)
 
     async def play(question: Question, labels: dict[str, str]) -> tuple[str | None, list[str], int, int, StopReason]:
