@@ -14,7 +14,7 @@ COPY deploy deploy
 COPY sandbox_service sandbox_service
 RUN pip install --no-deps .
 
-# The image that calls run in. A stage of its own, so that it is a layer of its own.
+# The image that calls run in (g++ in it comes from Debian's packages). A stage of its own, so that it is a layer of its own.
 FROM build AS rootfs
 RUN sandbox-service rootfs build
 

@@ -75,6 +75,20 @@ async def test_time_limit_output_cut_and_missing_input(http: httpx.AsyncClient) 
     assert found[3]["stdout"] == "x\n"
 
 
+async def test_cpp(http: httpx.AsyncClient) -> None:
+    code = "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }"
+    body = {"submissions": [
+        {"type": "cpp", "solution": code, "input": "1 2", "expected_output": "3"},
+        {"type": "cpp", "solution": "int main() { return x; }"},
+        {"type": "cpp", "solution": "int main() { return 5; }"},
+    ]}  # fmt: skip
+    good, wrong, failed = (await ask(http, "/run/long-batch", body))["results"]
+    assert (good["success"], good["stdout"]) == (True, "3"), good
+    assert (wrong["run_success"], wrong["reason"]) == (False, "")
+    assert "was not declared" in wrong["stderr"]
+    assert failed["run_success"] is False
+
+
 async def test_math(http: httpx.AsyncClient) -> None:
     """Answers are compared by what they mean; beside programs, in their places."""
     body = {"submissions": [

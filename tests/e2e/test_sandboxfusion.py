@@ -100,11 +100,11 @@ async def test_files_lie_beside_the_script(http: httpx.AsyncClient) -> None:
         "import testing_util, os, sys\n"
         "from sub.deep import y\n"
         "import main\n"
-        "print(testing_util.x, y, main.z, open('/tmp/in.txt').read(), sorted(os.listdir()))\n"
+        "print(testing_util.x, y, main.z, open('/mnt/in.txt').read(), sorted(os.listdir()))\n"
         "print(os.path.dirname(os.path.abspath(sys.argv[0])) == os.getcwd())\n"
         "open('out.txt', 'w').write('o')\n"
         "open('/tmp/abs.txt', 'w').write('a')\n"
-        "open('/tmp/m.txt', 'w').write('m')\n"
+        "open('/mnt/m.txt', 'w').write('m')\n"
     )
     files = {
         "testing_util.py": b64("x = 1"),
@@ -143,6 +143,23 @@ async def test_bash(http: httpx.AsyncClient) -> None:
     found = await run_code(http, 'read x\necho "${x^^}" >&2\nexit 4', language="bash", stdin="hi\n")
     ran = found["run_result"]
     assert (found["status"], found["compile_result"], ran["return_code"], ran["stderr"]) == ("Failed", None, 4, "HI\n")
+
+
+HELLO = "#include <iostream>\nint main() { int x; std::cin >> x; std::cout << x * 2 << std::endl; }"
+
+
+async def test_cpp(http: httpx.AsyncClient) -> None:
+    """Both results are there when it compiles; a compile error leaves no run result, a run error does."""
+    found = await run_code(http, HELLO, language="cpp", stdin="21", compile_timeout=50)
+    assert found["status"] == "Success", found
+    assert (found["compile_result"]["status"], found["compile_result"]["return_code"]) == ("Finished", 0)
+    assert found["run_result"]["stdout"] == "42\n"
+    found = await run_code(http, "int main() { return x; }", language="cpp", compile_timeout=50)
+    assert (found["status"], found["run_result"]) == ("Failed", None)
+    assert found["compile_result"]["return_code"] == 1
+    assert "was not declared" in found["compile_result"]["stderr"]
+    found = await run_code(http, "int main() { int* p = 0; *p = 1; }", language="cpp", compile_timeout=50)
+    assert (found["status"], found["run_result"]["return_code"]) == ("Failed", -11)
 
 
 async def test_a_compiler_has_a_limit_of_its_own(http: httpx.AsyncClient) -> None:
