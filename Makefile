@@ -10,6 +10,7 @@
 # make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for a minute's worth
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
 # make train-demo  a policy from nothing: SFT, three stages of GRPO-RoC, evaluation, report in runs/demo
+# make train-compare  RoC, GRPO and a uniform half from the demo's SFT, three seeds, 30 steps, in runs/compare
 # make lock      renew the pinned versions of everything (commit the result)
 # make clean     remove the environment and caches; images stay (`sandbox-service rootfs prune` removes those)
 # Variables: PORT=8000 (or SANDBOX_PORT), PYTHON=/path/to/python3.11
@@ -55,6 +56,9 @@ integrations-test: $(DEV) .venv-integrations/.ready image
 
 train-demo: $(DEV) image
 	$(BIN)/sandbox-service train --recipe nano --out runs/demo
+
+train-compare: $(DEV) image
+	$(BIN)/python -m loadtest.train_compare runs/demo/sft --out runs/compare
 
 image: $(READY) root
 	@$(BIN)/sandbox-service rootfs build

@@ -55,4 +55,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
             await run(recipe, options.seed, options.out, sandbox, say)
 
     asyncio.run(go())
+    from sandbox_service.trainer.report import write_report
+
+    say(f"the report is {write_report(options.out)}")
     return 0
