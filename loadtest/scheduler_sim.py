@@ -1,9 +1,14 @@
 """Rollouts on simulated inference engines: the real scheduler of `trainer/scheduler.py` in simulated time.
 
-    python -m loadtest.scheduler_sim [--engines 4] [--spread 0.6] [--pressure 1 2 4 8] [--seeds 1]
+    python -m loadtest.scheduler_sim [--engines 4] [--spread 0.6] [--pressure 1 2 4 8] [--seeds 0] [--out FILE]
+
+`--out` appends a line of JSON per simulation; `loadtest/scheduler_report.py` makes the table and the plot of it.
 
 256 rollouts per engine, as in the paper (16,384 on 64 GPUs). Pressure: what all rollouts hold at full length, in
-multiples of the KV cache. Every policy gets the same rollouts (same seed).
+multiples of the KV cache. Every policy gets the same rollouts (same seed). Three rows are not policies:
+`expected_cold` is `expected` in the first step of a run, without the lengths of a step before (as many rollouts, other
+seed); `oracle_order` is `expected` with the longest rollout first, which nobody can know; `bound` no schedule can beat:
+the work of an engine whose cache is always full, or the longest rollout alone.
 
 **Engine.** Continuous batching as vLLM does it: first come, first served by turn; a waiting turn is admitted when its
 tokens fit, whatever is needed is taken from the prefix cache, least recently used first and from the end of a prefix;
@@ -17,29 +22,34 @@ bandwidth. From data sheets: 5.3 TB/s and 1307 TFLOP/s (MI300X), 14.8e9 paramete
 (Qwen3-14B). Assumed: 60 % of the bandwidth, 40 % of the compute. Attention's own arithmetic is left out.
 
 **Workload.** What the paper states: responses up to 12K tokens and 6K on average before they are cut, 2.75 tool calls
-per rollout, at most 10 turns, a tool call in 0.3 s on average. Assumed: log-normal lengths, independent of each other;
-Poisson calls; turns of uniform shares; log-normal tool latency; prompts of 300 to 600 tokens with nothing in common.
+per rollout, at most 10 turns. Tool calls take what calls through the SDK took, measured (`tool_latency.json`, by
+`loadtest/tool_latency.py`). Assumed: log-normal lengths, independent of each other; Poisson calls; turns of uniform
+shares; prompts of 300 to 600 tokens with nothing in common.
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
+import itertools
+import json
 import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from itertools import count
+from pathlib import Path
 
-from sandbox_service.trainer.need import Need
+from sandbox_service.trainer.need import Expected, Need
 from sandbox_service.trainer.scheduler import Abort, Generate, Policy, RunTool, Scheduler
 
 LIMIT = 12_000
 MEAN_RESPONSE = 6_000
 MEAN_CALLS, MOST_TURNS = 2.75, 10
-MEAN_TOOL_S, TOOL_SIGMA = 0.3, 1.0
+TOOL_LATENCY_S: list[float] = json.loads(Path(__file__).with_name("tool_latency.json").read_text())["quantiles_s"]
+"""Equally likely."""
 
 
 class Evict(Enum):
@@ -112,8 +122,7 @@ def _script(chance: random.Random, spread: float) -> Script:
     turns = []
     for position, (start, end) in enumerate(zip([0, *cuts], [*cuts, response], strict=True)):
         tool = min((end - start) // 2, chance.randint(20, 200)) if position else 0
-        latency = chance.lognormvariate(math.log(MEAN_TOOL_S) - TOOL_SIGMA**2 / 2, TOOL_SIGMA)
-        turns.append(Turn(max(1, end - start - tool), tool, latency))
+        turns.append(Turn(max(1, end - start - tool), tool, chance.choice(TOOL_LATENCY_S)))
     return Script(chance.randint(300, 600), tuple(turns))
 
 
@@ -423,12 +432,48 @@ class Simulation:
 ROLLOUTS_PER_ENGINE = 256
 
 
-def simulate(policy: Policy, engines: int, spread: float, pressure: float, seed: int) -> Outcome:
-    """One policy at one point; the paper's baseline throws out half of a batch, the others the newest."""
+def simulate(name: str, engines: int, spread: float, pressure: float, seed: int) -> Outcome:
+    """One row at one point; the paper's baseline throws out half of a batch, the others the newest."""
     workload = scripts(engines * ROLLOUTS_PER_ENGINE, spread, seed)
     capacity = int(sum(script.final for script in workload) / engines / pressure)
+    if name == BOUND:
+        return Outcome(makespan_s=bound(workload, engines, capacity))
+    policy = Policy.EXPECTED if name in (COLD, ORACLE) else Policy(name)
     evict = Evict.HALF if policy is Policy.STATIC_BARRIER else Evict.NEWEST
-    return Simulation(workload, policy, engines, capacity, evict=evict).run()
+    need = None
+    if policy is Policy.EXPECTED:
+        need = Expected(LIMIT)
+        if name != COLD:
+            earlier = scripts(engines * ROLLOUTS_PER_ENGINE, spread, seed + 1000)
+            need.learn(script.final - script.prompt for script in earlier)
+    if name == ORACLE:
+        workload.sort(key=lambda script: -script.final)
+    return Simulation(workload, policy, engines, capacity, need, evict).run()
+
+
+def bound(workload: list[Script], engines: int, capacity: int, speed: Speed | None = None) -> float:
+    """Seconds that no schedule stays below: each token that a rollout holds takes one of `capacity` places for each of
+    its decoding steps, and the longest rollout takes its time even alone.
+    """
+    speed = speed or Speed()
+    own = fresh = occupied = 0.0
+    longest = 0.0
+    for script in workload:
+        length, alone = float(script.prompt), 0.0
+        for turn in script.turns:
+            length += turn.tool
+            alone += speed.duration(turn.own, 1, length) + (turn.tool_s if turn.tool else 0.0)
+            occupied += turn.own * (length + turn.own / 2)
+            length += turn.own
+            own += turn.own
+        fresh += script.prompt + sum(turn.tool for turn in script.turns)
+        longest = max(longest, alone)
+    work = max(occupied / capacity * speed.weights_s, own * speed.sequence_s)
+    return max(longest, (work + occupied * speed.cached_s + fresh * speed.prefill_s) / engines)
+
+
+BOUND, COLD, ORACLE = "bound", "expected_cold", "oracle_order"
+ROWS = [*(policy.value for policy in Policy), COLD, ORACLE, BOUND]
 
 
 def main() -> None:
@@ -436,21 +481,23 @@ def main() -> None:
     parser.add_argument("--engines", type=int, nargs="+", default=[4])
     parser.add_argument("--spread", type=float, nargs="+", default=[0.6])
     parser.add_argument("--pressure", type=float, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--out", type=Path, help="append the results to this file, as JSON lines")
     options = parser.parse_args()
-    print("engines spread pressure seed policy           makespan_s tail_s idle recomputed/generated preempted batch")
-    for engines in options.engines:
-        for spread in options.spread:
-            for pressure in options.pressure:
-                for seed in range(options.seeds):
-                    for policy in Policy:
-                        o = simulate(policy, engines, spread, pressure, seed)
-                        print(
-                            f"{engines:7} {spread:6} {pressure:8} {seed:4} {policy.value:16} {o.makespan_s:10.1f} "
-                            f"{o.tail_s:6.1f} {o.idle_share:4.2f} {o.recomputed / o.generated:20.3f} "
-                            f"{o.preempted:9} {o.mean_batch:5.0f}",
-                            flush=True,
-                        )
+    print("engines spread pressure seed row              makespan_s tail_s idle recomputed/generated preempted batch")
+    points = itertools.product(options.engines, options.spread, options.pressure, options.seeds, options.rows)
+    for engines, spread, pressure, seed, name in points:
+        o = simulate(name, engines, spread, pressure, seed)
+        print(
+            f"{engines:7} {spread:6} {pressure:8} {seed:4} {name:16} {o.makespan_s:10.1f} {o.tail_s:6.1f} "
+            f"{o.idle_share:4.2f} {o.recomputed / max(1, o.generated):20.3f} {o.preempted:9} {o.mean_batch:5.0f}",
+            flush=True,
+        )
+        if options.out:
+            point = {"engines": engines, "spread": spread, "pressure": pressure, "seed": seed, "row": name}
+            with options.out.open("a") as out:
+                out.write(json.dumps(point | asdict(o)) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ def train(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(recipe.describe())
         return 0
+    if options.emit:
+        from sandbox_service.integrations.emit import emit
+
+        for path in emit(recipe, options.out):
+            print(path)
+        return 0
     if not recipe.available:
         raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
     if options.url:
@@ -49,4 +55,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
             await run(recipe, options.seed, options.out, sandbox, say)
 
     asyncio.run(go())
+    from sandbox_service.trainer.report import write_report
+
+    say(f"the report is {write_report(options.out)}")
     return 0

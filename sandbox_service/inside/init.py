@@ -24,6 +24,8 @@ there is none."""
 CODE_FOLDER = "/sandbox"
 WORK_FOLDER = "/tmp/work"
 _FILES_LIMIT = 16_384
+_HIDDEN = "cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"
+"""Files of /proc that tell of the machine, not of the slot, and that no library needs."""
 _KILL_PAUSE_S, _KILL_TRIES = 0.0005, 1000
 _COLLECTION_PAUSE_S, _COLLECTION_TRIES = 0.002, 100
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV
@@ -37,6 +39,7 @@ def serve(channel: socket.socket, uid: int, disk_mb: int) -> None:
     linux.unmount("/tmp", linux.MNT_DETACH)
     linux.unmount(CODE_FOLDER, linux.MNT_DETACH)
     linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC)
+    _hide_the_machine()
     _mount_files(uid, disk_mb)
     last_pid = _open_last_pid()
     sockets = os.open("/proc/net/unix", os.O_RDONLY | os.O_CLOEXEC)  # of this network namespace
@@ -117,6 +120,12 @@ def _mount_files(uid: int, disk_mb: int) -> None:
     os.chown(WORK_FOLDER, uid, uid)
     os.mkdir("/tmp/.shm")
     os.chmod("/tmp/.shm", 0o1777)  # /dev/shm of the rootfs leads here
+
+
+def _hide_the_machine() -> None:
+    for path in (f"/proc/{name}" for name in _HIDDEN):
+        if os.path.exists(path):
+            linux.mount("/dev/null", path, "", linux.MS_BIND)
 
 
 def _open_last_pid() -> int:

@@ -50,11 +50,19 @@ class Engine(Protocol):
     """One model replica with a fixed budget of KV cache, counted in tokens."""
 
     name: str
-    capacity_tokens: int
-    preemptions: int
-    """Rollouts that lost their cache to make room, so far."""
-    recomputed_tokens: int
-    """Tokens computed again because of that, so far."""
+
+    @property
+    def capacity_tokens(self) -> int: ...
+
+    @property
+    def preemptions(self) -> int:
+        """Rollouts that lost their cache to make room, so far."""
+        ...
+
+    @property
+    def recomputed_tokens(self) -> int:
+        """Tokens computed again because of that, so far."""
+        ...
 
     @property
     def used_tokens(self) -> int:

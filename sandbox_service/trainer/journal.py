@@ -62,6 +62,12 @@ class Journal:
         self._file.flush()
 
 
+def read_rollouts(path: Path) -> dict[Key, Rollout]:
+    """What a journal holds; only reads, so a run may be writing it."""
+    found = [Rollout.from_json(line["rollout"]) for line, _ in _whole_lines(path) if "rollout" in line]
+    return {rollout.key: rollout for rollout in found}
+
+
 def _whole_lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     """Each whole line, with where it ends."""
     end = 0

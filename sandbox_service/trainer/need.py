@@ -63,38 +63,43 @@ class Expected:
     expect has a peak over h that is far below the sum of the final lengths. S, the share of responses longer than a
     length, is the Kaplan-Meier estimate over finished *and* unfinished rollouts: the first to finish are the short
     ones, and an average over the finished alone would take them for typical. Before anything is known every length up
-    to the limit is equally likely.
+    to the limit is equally likely; a run that has the lengths of an earlier step starts with those (`learn`).
 
     The margin is `deviations` standard deviations of that occupancy. A preemption adds `_STEP`, a finished rollout
-    takes away `_STEP * tolerated`: in balance the share of rollouts that are preempted is `tolerated`.
+    takes away `_STEP * tolerated`, within `_LEAST` and `_MOST`: a first wave of which nothing was known preempts many,
+    and a margin without bounds then left a third of the cache unused for the rest of the step.
     """
 
     limit: int
-    tolerated: float = 0.02
-    deviations: float = 1.0
+    tolerated: float = 0.1
+    deviations: float = 2.0
     _ended: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     _passed: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     _survival: list[float] = field(default_factory=list)
     _news: float = 0.0
 
     _STEP = 0.25
-    _MOST_DEVIATIONS = 6.0
+    _LEAST, _MOST = 1.5, 2.5
 
-    @property
-    def bucket_tokens(self) -> float:
-        return self.limit / BUCKETS
+    def learn(self, responses: Iterable[int]) -> None:
+        """Response lengths from before: of the last step, or of the one a resumed run stopped at."""
+        for response in responses:
+            self.grew(0, response)
+            self.finished(response)
 
     def bucket(self, response: int) -> int:
-        return min(int(response / self.bucket_tokens), BUCKETS - 1)
+        return min(response * BUCKETS // self.limit, BUCKETS - 1)
 
     def tokens(self, held: Iterable[tuple[int, int]]) -> float:
         counts, sizes = [0] * BUCKETS, [0.0] * BUCKETS
         for prompt, length in held:
-            here = self.bucket(length - prompt)
+            here = (length - prompt) * BUCKETS // self.limit
+            if here >= BUCKETS:
+                here = BUCKETS - 1
             counts[here] += 1
             sizes[here] += length
         present = [(b, counts[b], sizes[b]) for b in range(BUCKETS) if counts[b]]
-        survival, step = self.survival(), self.bucket_tokens
+        survival, step = self.survival(), self.limit / BUCKETS
         highest = sum(sizes)
         for ahead in range(1, BUCKETS):
             grown, mean, variance = ahead * step, 0.0, 0.0
@@ -126,10 +131,10 @@ class Expected:
     def finished(self, response: int) -> None:
         self._ended[self.bucket(response)] += 1.0
         self._news += 1.0
-        self.deviations = max(0.0, self.deviations - self._STEP * self.tolerated)
+        self.deviations = max(self._LEAST, self.deviations - self._STEP * self.tolerated)
         if sum(self._ended) > _REMEMBERED:
             self._ended = [count / 2 for count in self._ended]
             self._passed = [count / 2 for count in self._passed]
 
     def preempted(self) -> None:
-        self.deviations = min(self._MOST_DEVIATIONS, self.deviations + self._STEP)
+        self.deviations = min(self._MOST, self.deviations + self._STEP)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from sandbox_service.trainer.roc import Selection
+from sandbox_service.trainer.scheduler import Policy as Scheduling
 
 Denominator = Literal["group", "batch"]
 """Eq. 6 averaged over groups, or verl's mean over all tokens of a batch (`loss.py`)."""
@@ -98,7 +99,10 @@ class Rl:
     micro_batch: int = 8
     """Rollouts per forward pass of the loss; changes memory, not the result."""
     kv_tokens: int = 65_536
-    """Budget of the local engine's KV cache."""
+    """Budget of a local engine's KV cache."""
+    engines: int = 1
+    """Local engines; rollouts go to several by `scheduling`."""
+    scheduling: Scheduling = Scheduling.EXPECTED
     shuffle_rewards: bool = False
     """The control that must not learn."""
 

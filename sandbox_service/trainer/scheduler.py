@@ -103,6 +103,8 @@ class _Engine:
     need: float = 0.0
     drift: float = 0.0
     """Tokens by which the rollouts grew since `need` was computed; infinite when their set changed."""
+    refused: str = ""
+    """The rollout that did not fit in besides `need`."""
     full: bool = False
     """It had to preempt, and nobody has finished since: admitting now would only preempt again."""
     gate: list[_Rollout] = field(default_factory=list)
@@ -257,14 +259,17 @@ class Scheduler:
             rollout = self._rollouts[self._queue[0][1]]
             for engine in self._engines.values():
                 if engine.drift > engine.capacity / 50:
-                    engine.need, engine.drift = self.need.tokens(_held(engine)), 0.0
+                    engine.need, engine.drift, engine.refused = self.need.tokens(_held(engine)), 0.0, ""
             engine = min(self._engines.values(), key=lambda e: (e.full, e.need / e.capacity, len(e.rollouts)))
+            if engine.rollouts and (engine.full or engine.refused == rollout.id):
+                return
             needed = self.need.tokens([*_held(engine), (rollout.prompt, rollout.length)])
-            if (needed > engine.capacity or engine.full) and engine.rollouts:
+            if engine.rollouts and needed > engine.capacity:
+                engine.refused = rollout.id
                 return
             heapq.heappop(self._queue)
             self._put(rollout, engine)
-            engine.need, engine.drift = needed, 0.0
+            engine.need, engine.drift, engine.refused = needed, 0.0, ""
             self._start(rollout, engine)
 
     def _launch(self) -> None:

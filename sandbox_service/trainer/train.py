@@ -20,7 +20,9 @@ from sandbox_service.client.tools import ToolCallError
 from sandbox_service.models import Call
 from sandbox_service.trainer.checkpoint import Lines, load_latest, open_run, save_latest, save_policy
 from sandbox_service.trainer.engine import LocalEngine
+from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.groups import Group, play_groups
+from sandbox_service.trainer.inference import Engine
 from sandbox_service.trainer.measure import by_family, describe, interval, scores
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.problems import plans, problems
@@ -82,6 +84,16 @@ async def _sft(
     return policy, tokens
 
 
+def local_engines(policy: Policy, recipe: Recipe) -> Engine:
+    """One engine, or several behind the scheduler."""
+    rl = recipe.rl
+    engines = [LocalEngine(policy, rl.kv_tokens, name=f"local-{n}") for n in range(rl.engines)]
+    if len(engines) == 1:
+        return engines[0]
+    longest = max(recipe.evaluation.max_tokens, *(stage.max_tokens for stage in rl.stages))
+    return Fleet(rl.scheduling, longest, engines)
+
+
 class Training:
     """The RL of one run."""
 
@@ -93,7 +105,7 @@ class Training:
         self.metrics, self.evaluations = Lines(folder / "metrics.jsonl"), Lines(folder / "evaluations.jsonl")
         self.sandbox = sandbox
         tools = Tools(sandbox, recipe.rl.tool_wall_s, recipe.rl.response_chars)
-        engine = LocalEngine(self.policy, recipe.rl.kv_tokens)
+        engine = local_engines(self.policy, recipe)
         template = TEMPLATES[recipe.template]
         self.how = Play(run, seed, self.tokens, template, tools, Verifier(sandbox), engine)
 

@@ -187,7 +187,11 @@ class Rig:
         count = 0
         with self.redis() as client:
             for lane in client.smembers(_KEYS["LANES"]):
-                for consumer in client.xinfo_consumers(lane, "workers"):
+                try:
+                    consumers = client.xinfo_consumers(lane, "workers")
+                except redis.ResponseError:  # removed just now, with nothing in it
+                    continue
+                for consumer in consumers:
                     if worker is None or f"-{worker.pid}-" in consumer["name"]:
                         count += consumer["pending"]
         return count

@@ -6,16 +6,18 @@ from __future__ import annotations
 from tests.security.mutation import Edit, Mutation
 
 _INSTALL = Edit("inside/child.py", "        self._seccomp.install()\n", "        pass\n")
-_LOOSE = Edit("deploy/jail.policy", "USE jail DEFAULT ERRNO(38)", "DEFAULT ALLOW")
+_LOOSE_POLICY = Edit("deploy/jail.policy", "USE jail DEFAULT ERRNO(38)", "DEFAULT ALLOW")
+_LOOSE = (_LOOSE_POLICY, Edit("inside/zygote.py", "    _require_filter()\n"))
 
 NO_CALL_FILTER = Mutation("the filter of each call", (_INSTALL,))
-NO_JAIL_FILTER = Mutation("the filter of the jail", (_LOOSE,))
-NO_FILTERS = Mutation("both system call filters", (_INSTALL, _LOOSE))
+NO_JAIL_FILTER = Mutation("the filter of the jail", _LOOSE)
+LOOSE_POLICY = Mutation("the policy of the jail", (_LOOSE_POLICY,))
+NO_FILTERS = Mutation("both system call filters", (_INSTALL, *_LOOSE))
 _ANY_FAMILY = Edit("inside/seccomp.py", "_UNIX_ONLY = Check(((Compare(0, (_AF_UNIX,)),),), errno.EAFNOSUPPORT)",
                    "_UNIX_ONLY = Check(((Compare(0, (0,), mask=0),),), errno.EAFNOSUPPORT)")  # fmt: skip
 _ANY_KIND = Edit("inside/seccomp.py", "Compare(1, (1, 2), mask=0xF), Compare(2, (0, 6, 17))", "")
-SOCKETS_OF_ALL_FAMILIES = Mutation("the check of socket families", (_ANY_FAMILY, _LOOSE))
-LOOPBACK_WITHOUT_CHECKS = Mutation("the check of socket types", (_ANY_KIND, _LOOSE))
+SOCKETS_OF_ALL_FAMILIES = Mutation("the check of socket families", (_ANY_FAMILY, *_LOOSE))
+LOOPBACK_WITHOUT_CHECKS = Mutation("the check of socket types", (_ANY_KIND, *_LOOSE))
 
 _KEEP_UID = Edit("inside/child.py", "            (libc.setresuid, (slot.uid, slot.uid, slot.uid)),\n")
 _KEEP_BOUNDING_SET = Edit("inside/zygote.py", "    linux.forbid_capabilities_to_children()\n")
@@ -24,6 +26,10 @@ KEEPS_BOUNDING_SET = Mutation("the empty bounding set", (_KEEP_BOUNDING_SET,))
 KEEPS_ROOT_AND_CAPABILITIES = Mutation(
     "the change of user id and the dropped capabilities", (_KEEP_UID, _KEEP_BOUNDING_SET)
 )
+# One layer alone, where it refuses something by itself.
+ONLY_THE_CALL_FILTER = Mutation("all layers but the filter of each call", (*_LOOSE, _KEEP_UID, _KEEP_BOUNDING_SET))
+ONLY_THE_JAIL_FILTER = Mutation("all layers but the filter of the jail", (_INSTALL, _KEEP_UID, _KEEP_BOUNDING_SET))
+ONLY_THE_LOST_RIGHTS = Mutation("all layers but the dropped user id and capabilities", (_INSTALL, *_LOOSE))
 
 
 JAIL_INHERITS_ENVIRONMENT = Mutation("the empty environment of the jail", (
@@ -38,6 +44,7 @@ PROC_OF_THE_JAIL = Mutation("the slot's own /proc", (
     Edit("inside/init.py", '    linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC)\n'),
     Edit("inside/init.py", '        return os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)', "        return -1"),
 ))  # fmt: skip
+PROC_TELLS = Mutation("the hidden files of /proc", (Edit("inside/init.py", "    _hide_the_machine()\n"),))
 CODE_FOLDER_STAYS = Mutation("the hidden code folder", (
     Edit("inside/init.py", "    linux.unmount(CODE_FOLDER, linux.MNT_DETACH)\n"),))  # fmt: skip
 

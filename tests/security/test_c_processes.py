@@ -15,7 +15,7 @@ from tests.conftest import WaitUntil
 from tests.security import machine, mutations, worker_mutations
 from tests.security.bench import Bench, bench
 from tests.security.cases import case, covers, prints, told
-from tests.security.harness import KILL_S, NOISE_S, Attacker
+from tests.security.harness import KILL_S, NEIGHBOUR, NOISE_S, Attacker
 from tests.security.mutation import Run
 from tests.security.programs import KERNEL
 
@@ -198,6 +198,39 @@ async def test_many_threads_weigh_no_more_than_one(attacker: Attacker) -> None:
     """A call with 32 busy processes gets at most about twice the CPU time of a neighbour with one, not 32 times it."""
     await run_many_beside_one(attacker.call)
     await attacker.verify_rest()
+
+
+HOGS = {
+    "32 busy processes": "import os\nfor _ in range(5): os.fork()\nwhile True: pass",
+    "a copier of memory": "a = bytearray(64 << 20)\nwhile True: b = bytes(a)",
+    "a maker of processes": "import os\nwhile True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()",
+}
+IDLE_SPREAD, MOST = 1.25, 1.5
+
+
+@covers("G6 C11 P19")
+@pytest.mark.parametrize("hog", HOGS)
+async def test_a_neighbour_is_slowed_by_at_most_half(hog: str, attacker: Attacker) -> None:
+    """Beside one of three hogs a call takes at most 1.5 times as long as beside an idle slot, in the same minute."""
+
+    async def fastest(count: int = 5) -> tuple[float, float]:
+        results = [await attacker.call(NEIGHBOUR) for _ in range(count)]
+        times = sorted(result.usage.wall_s for result in results if result.usage is not None)
+        return times[0], times[-1]
+
+    if os.cpu_count() == 1:
+        pytest.skip("two calls at once share the one processor of this machine")
+    idle, slowest = await fastest()
+    if slowest > IDLE_SPREAD * idle:
+        pytest.skip(f"others use this machine: {idle:.3f} to {slowest:.3f} s with nothing beside it")
+    limits = {"wall_s": 8, "cpu_s": 30, "memory_mb": 512}
+    beside = asyncio.create_task(attacker.call(HOGS[hog], limits=limits))
+    await asyncio.sleep(0.5)
+    busy, _ = await fastest()
+    assert not beside.done()
+    await beside
+    await attacker.verify_rest()
+    assert busy <= MOST * idle, f"{busy:.3f} s beside {hog}, {idle:.3f} s beside an idle slot"
 
 
 async def run_many_beside_one(call: Run) -> None:

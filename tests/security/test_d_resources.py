@@ -362,3 +362,21 @@ zlib.decompress(bomb)
 def test_a_bomb_unpacks_within_its_limit(result: Result) -> None:
     """A compressed bomb ends as out_of_memory."""
     assert result.limit == "memory", told(result)
+
+
+@covers("D03 P17")
+@pytest.mark.xfail(strict=True, reason="accepted: the kernel charges record locks to nobody (SECURITY.md)")
+async def test_record_locks_are_charged(attacker: Attacker) -> None:
+    """The kernel's memory for 40,000 record locks (8 MiB) should count as the call's. It does not; it ends with it."""
+    code = """
+import fcntl, struct
+files = [open(f"/tmp/{number}", "w") for number in range(400)]
+for place in range(100):
+    for file in files:
+        fcntl.fcntl(file, fcntl.F_SETLK, struct.pack("hhqqi", fcntl.F_WRLCK, 0, 2 * place, 1, 0))
+"""
+    result = await attacker.call(code)
+    await attacker.verify_rest()
+    assert result.status is Status.OK, told(result)
+    assert result.usage.memory_peak_mb is not None
+    assert result.usage.memory_peak_mb > 6

@@ -32,7 +32,7 @@ thread.start()
 thread.join()
 """,
     without=mutations.NO_FILTERS,
-    also_without=(mutations.NO_JAIL_FILTER,),
+    also_without=(mutations.NO_JAIL_FILTER, mutations.ONLY_THE_CALL_FILTER),
 )
 def test_no_namespace_can_be_made(result: Result) -> None:
     """No program makes a namespace or a child of the zygote, by unshare, clone or clone3; threads still start."""
@@ -59,7 +59,7 @@ spaces = os.open("/proc/self/ns", os.O_RDONLY)
 print(*(in_child(ask, "setns", os.open(name, os.O_RDONLY, dir_fd=spaces), 0) for name in ("mnt", "net", "user")))
 """,
     without=mutations.NO_FILTERS,
-    also_without=(mutations.NO_JAIL_FILTER,),
+    also_without=(mutations.NO_JAIL_FILTER, mutations.ONLY_THE_CALL_FILTER),
 )
 def test_no_mount_and_no_change_of_namespaces(result: Result) -> None:
     """setns, mount, umount, pivot_root, chroot and the new mount calls are refused, whatever they are given."""
@@ -73,7 +73,12 @@ def test_no_mount_and_no_change_of_namespaces(result: Result) -> None:
 print(*(in_child(ask, name, 1, bytes(120), 0, 0) for name in ("io_uring_setup", "io_uring_enter", "io_uring_register")))
 """,
     without=mutations.NO_FILTERS,
-    also_without=(mutations.NO_JAIL_FILTER, mutations.NO_CALL_FILTER),
+    also_without=(
+        mutations.NO_JAIL_FILTER,
+        mutations.NO_CALL_FILTER,
+        mutations.ONLY_THE_CALL_FILTER,
+        mutations.ONLY_THE_JAIL_FILTER,
+    ),
 )
 def test_io_uring_does_not_exist(result: Result) -> None:
     """io_uring, whose operations no filter sees, answers as a kernel that has none: libraries fall back."""
@@ -94,7 +99,12 @@ for name in {DANGEROUS}:
 print(os.path.exists("/dev/userfaultfd"), os.path.exists("/dev/kvm"), os.path.exists("/dev/tty"))
 """,
     without=mutations.NO_FILTERS,
-    also_without=(mutations.NO_JAIL_FILTER, mutations.NO_CALL_FILTER),
+    also_without=(
+        mutations.NO_JAIL_FILTER,
+        mutations.NO_CALL_FILTER,
+        mutations.ONLY_THE_CALL_FILTER,
+        mutations.ONLY_THE_JAIL_FILTER,
+    ),
 )
 def test_calls_with_a_history_of_escapes_are_refused(result: Result) -> None:
     """bpf, perf, userfaultfd, keyrings, tracing and the page-cache calls answer EPERM, by either filter alone."""
@@ -111,7 +121,12 @@ KILLING = [name for name in (
     "E05 P39",
     KERNEL + f"for name in {KILLING}: print(name, in_child(ask, name, 0, 0, 0, 0, 0))",
     without=mutations.NO_FILTERS,
-    also_without=(mutations.NO_JAIL_FILTER, mutations.NO_CALL_FILTER),
+    also_without=(
+        mutations.NO_JAIL_FILTER,
+        mutations.NO_CALL_FILTER,
+        mutations.ONLY_THE_CALL_FILTER,
+        mutations.ONLY_THE_JAIL_FILTER,
+    ),
 )
 def test_what_no_library_ever_asks_for_ends_the_process(result: Result) -> None:
     """Modules, kexec, reboot, swap, ports and file handles: SIGSYS for the whole process, by either filter alone."""

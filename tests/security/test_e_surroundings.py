@@ -145,11 +145,33 @@ score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
 print("out of memory: others first", attempt(os.write, score, b"-1"))
 """,
     without=mutations.KEEPS_ROOT_AND_CAPABILITIES,
+    also_without=(mutations.ONLY_THE_LOST_RIGHTS,),
 )
 def test_no_setting_of_the_machine_can_be_written(result: Result) -> None:
     """sysctls, sysrq, id maps, cgroups, kernel memory: each refused or not there."""
     expected = "".join(f"{path} refused\n" for path in GUARDED)
     prints(expected + "out of memory: others first EACCES\n")(result)
+
+
+HIDDEN = ["cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"]
+
+
+@case(
+    "A11 P39 P40",
+    f"""
+import os
+for name in {HIDDEN}:
+    path = "/proc/" + name
+    content = open(path, "rb").read() if os.path.exists(path) else b""
+    print(name, content)
+    try: open(path, "r+b").write(b"x")
+    except OSError: pass
+""",
+    without=mutations.PROC_TELLS,
+)
+def test_what_a_machine_is_made_of_is_not_told(result: Result) -> None:
+    """The kernel's command line, configuration, symbols, disks and keys: empty, whoever could once read them."""
+    prints("".join(f"{name} b''\n" for name in HIDDEN))(result)
 
 
 MEETING = (

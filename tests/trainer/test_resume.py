@@ -18,12 +18,13 @@ from sandbox_service.errors import SetupError
 from sandbox_service.serve import temporary_service
 from sandbox_service.trainer.checkpoint import open_run
 from sandbox_service.trainer.recipe import NANO, Evaluation, Recipe, Stage
+from sandbox_service.trainer.report import write_report
 from sandbox_service.trainer.roc import Selection
 from sandbox_service.trainer.train import train
 from tests.conftest import WaitUntil
 
 CHECKPOINT = Path(__file__).with_name("smoke")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def recipe() -> Recipe:
@@ -32,7 +33,7 @@ def recipe() -> Recipe:
         Stage("1", steps=2, data="one-call", max_tokens=120, turns=3),
         Stage("2", steps=1, data="one-call", problems=8, max_tokens=120, turns=3, drop_solved=2, reset_optimizer=True),
     )
-    rl = replace(NANO.rl, prompts=4, rollouts=6, selection=Selection(keep=3), stages=stages)
+    rl = replace(NANO.rl, prompts=4, rollouts=6, engines=2, selection=Selection(keep=3), stages=stages)
     return replace(NANO, base=str(CHECKPOINT), rl=rl, evaluation=Evaluation("held-out", 4, 2, 1.0, 120, 3))
 
 
@@ -55,7 +56,7 @@ async def test_killed_it_goes_on_and_nothing_counts_twice(tmp_path: Path, url: s
     program = f"import asyncio; from {__name__} import go, Path; asyncio.run(go(Path({str(folder)!r}), {url!r}))"
     process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
-        await wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, timeout_s=200)
+        await wait_until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, timeout_s=600)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -78,6 +79,12 @@ async def test_killed_it_goes_on_and_nothing_counts_twice(tmp_path: Path, url: s
         assert (replayed / path).read_bytes() == (folder / path).read_bytes(), path
     assert (replayed / "journal" / "2.jsonl").read_bytes() == whole
     assert (folder / "stages/1/model.safetensors").read_bytes() != (folder / "sft/model.safetensors").read_bytes()
+
+    page = write_report(folder).read_text()
+    assert "<h3>Step 3</h3>" in page
+    assert "&lt;|im_start|&gt;user" in page  # what a model or a program wrote is text, never markup
+    assert "<|im_start|>" not in page
+    assert page.count("<svg") == 1
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_the_same_events_lead_to_the_same_actions(policy: Policy) -> None:
 
 def test_random_worlds_do_preempt() -> None:
     """Or the property above would show nothing about preemption."""
-    assert sum(World(Policy.EXPECTED, 25, 2, seed, 0).play().scheduler.preemptions for seed in range(10)) > 10
+    assert sum(World(Policy.EXPECTED, 25, 2, seed, 0).play().scheduler.preemptions for seed in range(20)) > 10
 
 
 @pytest.mark.parametrize("policy", [policy for policy in Policy if policy is not Policy.ROUND_ROBIN])
@@ -187,7 +187,23 @@ def test_preemptions_widen_the_margin_and_finished_rollouts_narrow_it() -> None:
     assert need.tokens(held) > before
     for _ in range(300):
         need.finished(1)
-    assert need.deviations == 0.0
+    assert need.tokens(held) < before
+
+
+def test_a_burst_of_preemptions_is_forgotten_soon() -> None:
+    """The margin went up to six deviations, and a third of the cache stayed empty for the rest of the step."""
+    burst, calm, held = Expected(LIMIT), Expected(LIMIT), [(PROMPT, PROMPT)] * 10
+    for _ in range(100):
+        burst.preempted()
+    for need in (burst, calm):
+        need.learn([LIMIT // 2] * 40)
+    assert burst.tokens(held) == pytest.approx(calm.tokens(held))
+
+
+def test_what_an_earlier_step_taught_counts_at_once() -> None:
+    cold, warm, held = Expected(LIMIT), Expected(LIMIT), [(PROMPT, PROMPT)] * 10
+    warm.learn([LIMIT] * 100)
+    assert warm.tokens(held) > cold.tokens(held)
 
 
 def test_what_can_never_fit_is_refused() -> None:

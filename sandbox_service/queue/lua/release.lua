@@ -6,6 +6,7 @@ for at = 2, #ARGV, 3 do
   if call and call.state == 'running' and call.owner == worker and call.attempt == tonumber(ARGV[at + 2]) then
     call.attempt = call.attempt - 1
     if is_cancelled(call) then
+      redis.call('HSET', call.key, 'attempt', call.attempt)
       conclude_ourselves(call, CANCELLED)
     else
       queue_again(call, call.attempt)
