@@ -5,6 +5,7 @@
 # make humaneval the 164 HumanEval programs through a service of its own
 # make image-test  build the container image, run docker-compose.yml with podman and runc, push HumanEval through it
 # make chaos     every fault of the acceptance list under load, with a client that knows each answer; about 10 minutes
+# make integrations-test  contract tests inside verl and TRL, in an environment of their own (2 GB)
 # make soak      100,000 calls, a fifth of them hostile: nothing may grow, nothing may get slower
 # make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for a minute's worth
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
@@ -19,7 +20,7 @@ BIN := .venv/bin
 READY := .venv/.ready-server
 DEV := .venv/.ready-dev
 
-.PHONY: quick up test check humaneval chaos soak load lock clean help root image image-test uml-test
+.PHONY: quick up test check humaneval chaos soak load lock clean help root image integrations-test image-test uml-test
 quick: check image
 	$(BIN)/pytest -q -m "not slow"
 
@@ -49,6 +50,10 @@ soak: $(DEV) image
 load: $(DEV) image
 	$(BIN)/python -m loadtest.load $(if $(QUICK),--quick --out loadtest/reports/quick) $(LOAD)
 
+# Apart from tests/conftest.py, which needs the server's packages; their warnings are not ours.
+integrations-test: $(DEV) .venv-integrations/.ready image
+	.venv-integrations/bin/python -m pytest -q --confcutdir=tests/integrations -W default tests/integrations
+
 train-demo: $(DEV) image
 	$(BIN)/sandbox-service train --recipe nano --out runs/demo
 
@@ -70,6 +75,9 @@ root:
 $(READY): requirements.lock pyproject.toml scripts/bootstrap
 	@PYTHON="$(PYTHON)" scripts/bootstrap server
 
+.venv-integrations/.ready: requirements-integrations.txt scripts/bootstrap
+	@PYTHON="$(PYTHON)" scripts/bootstrap integrations
+
 $(DEV): requirements-dev.lock requirements-train.txt pyproject.toml scripts/bootstrap
 	@PYTHON="$(PYTHON)" scripts/bootstrap dev
 
@@ -77,7 +85,7 @@ lock:
 	@scripts/lock
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf .venv .venv-integrations .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 
 help:
 	@sed -n '/^$$/q;s/^# //p' Makefile

@@ -47,6 +47,14 @@ examples:
 
 On several machines: one Redis, any number of `gateway` and `worker`, all with the same SANDBOX_REDIS_URL.
 """
+_EVAL_EXAMPLES = """\
+The defaults are the protocol of rStar2-Agent. Intervals are 95 %, over questions. A sample that was lost to a fault of
+the service or the endpoint is counted and is in no figure; the exit code is then 1.
+
+examples:
+  sandbox-service eval --data aime24.jsonl --endpoint http://127.0.0.1:8100/v1 --model rstar2
+  sandbox-service eval --data gpqa_diamond.csv --folder ./model --samples 4 --out samples.jsonl
+"""
 _RUN_EXAMPLES = """\
 If nothing answers at the URL, and it is one of this machine, a service is started for this one call.
 
@@ -175,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_rootfs(commands)
     _add_letters(commands)
     _add_train(commands)
+    _add_eval(commands)
     _add_plan(commands)
 
     doctor = _command(commands, "doctor", _doctor, "tell what this machine supports, and what to do about the rest")
@@ -271,6 +280,7 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train = _command(commands, "train", _train, "train a model by GRPO-RoC with a service in the loop")
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
+    train.add_argument("--emit", choices=["verl"], help="write the recipe for another trainer and end")
     train.add_argument(
         "--out",
         type=Path,
@@ -317,6 +327,34 @@ def _amount(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(text)
     return value
+
+
+def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
+    summary = "evaluate a model with the tool: avg@k and pass@k with intervals, calls, errors, lengths"
+    add = _command(commands, "eval", _eval, summary, _EVAL_EXAMPLES).add_argument
+    add("--data", required=True, metavar="FILE", help="JSON lines with `problem` and `answer`, or GPQA's CSV")
+    add("--endpoint", metavar="URL", help="an OpenAI-compatible server, as in http://127.0.0.1:8100/v1")
+    add("--model", metavar="NAME", help="the model's name there; a key is read from OPENAI_API_KEY")
+    add("--folder", metavar="PATH", help="instead: a Hugging Face folder, run in this process")
+    add("--template", choices=["paper", "short"], default="paper", help="of a folder's prompt (default: %(default)s)")
+    add("--service", default="http://127.0.0.1:8000", metavar="URL", help="where code runs (default: %(default)s)")
+    add("--service-key", metavar="KEY", help="the service's API key")
+    add("--samples", type=int, default=16, help="of each question (default: %(default)s)")
+    add("--temperature", type=float, default=0.6, help="(default: %(default)s)")
+    add("--max-tokens", type=int, default=30_000, help="that a sample may have (default: %(default)s)")
+    add("--turns", type=int, default=30, help="that a sample may have (default: %(default)s)")
+    add("--wall-s", type=float, default=4.0, help="of one tool call (default: %(default)s)")
+    add("--response-chars", type=int, default=1000, help="of each stream that the model reads (default: %(default)s)")
+    add("--at-once", type=int, default=256, help="samples under way (default: %(default)s)")
+    add("--limit", type=int, default=0, metavar="N", help="only the first N questions")
+    add("--out", metavar="FILE", help="write every sample, as JSON lines")
+    add("--unsolved", metavar="FILE", help="write the rows of the data that were not right in every sample")
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.evaluate import evaluate
+
+    return evaluate(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -23,6 +23,12 @@ def train(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(recipe.describe())
         return 0
+    if options.emit:
+        from sandbox_service.integrations.emit import emit
+
+        for path in emit(recipe, options.out):
+            print(path)
+        return 0
     if not recipe.available:
         raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
     if options.url:

@@ -98,6 +98,11 @@ def tool_calls(turn: str, before: int = 0) -> list[Call | ToolCallError]:
     return [call if before + index < CALLS_PER_TURN else refused for index, call in enumerate(found)]
 
 
+def call_bodies(turn: str) -> list[str]:
+    """What stands inside each `<tool_call>` of a turn, well-formed or not."""
+    return [match[1] for match in _CALL.finditer(turn)]
+
+
 def _tool_call(body: str, *, closed: bool) -> Call | ToolCallError:
     if not closed:
         return ToolCallError("<tool_call> without </tool_call>")
@@ -161,10 +166,11 @@ def extract_answer(text: str) -> str | None:
     Of two answers the last counts (p_format is what tells them apart); `text` must not hold tool output.
     """
     blocks = _ANSWER.findall(text)
-    return _last_boxed(blocks[-1]) if blocks else None
+    return last_boxed(blocks[-1]) if blocks else None
 
 
-def _last_boxed(text: str) -> str | None:
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last `\boxed{}` of a text."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None

@@ -1,0 +1,59 @@
+"""`train --emit verl`, as far as it needs no verl; `tests/integrations/test_verl_recipe.py` composes the overrides."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sandbox_service.cli import main
+
+STUB = """#!/usr/bin/env bash
+case "$*" in
+*main_ppo*) printf '%s\\n' "$@" >>"$LOG"; echo -- >>"$LOG" ;;
+esac
+exit 0
+"""
+
+
+@pytest.fixture
+def emitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    assert main(["train", "--recipe", "rstar2-14b", "--emit", "verl", "--out", str(tmp_path / "verl")]) == 0
+    for line in capsys.readouterr().out.splitlines():
+        assert Path(line).exists()
+    return tmp_path / "verl"
+
+
+@pytest.mark.parametrize(("gpus", "nodes"), [(8, 1), (64, 8)])
+def test_the_launch_script_runs_three_stages(emitted: Path, tmp_path: Path, gpus: int, nodes: int) -> None:
+    """With a verl that only notes how it is called; the filter run's result is there already."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    (bin / "python3").write_text(STUB)
+    (bin / "python3").chmod(0o755)
+    (emitted / "hard.jsonl").write_text("")
+    log = tmp_path / "log"
+    given = {"MODEL": "/m", "TRAIN": "/t.jsonl", "VAL": "/v.jsonl", "SANDBOX": "http://s", "LOG": str(log)}
+    path = f"{bin}:{os.environ['PATH']}"
+    subprocess.run([emitted / f"launch-{gpus}gpu.sh"], env={**given, "PATH": path}, check=True, timeout=50)
+    stages = [set(stage.splitlines()) for stage in log.read_text().split("--\n")[:-1]]
+    assert [next(one for one in stage if "max_response_length" in one) for stage in stages] == [
+        f"data.max_response_length={tokens}" for tokens in (8192, 12288, 12288)
+    ]
+    assert all(f"trainer.nnodes={nodes}" in stage for stage in stages)
+    assert f"trainer.resume_from_path={emitted}/checkpoints-1/global_step_300" in stages[1]
+    assert {f"actor_rollout_ref.model.path={emitted}/model-2", "data.train_files=hard.jsonl"} <= stages[2]
+
+
+def test_the_filter_run_names_options_that_exist(emitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = (emitted / "launch-8gpu.sh").read_text().replace("\\\n", " ")
+    command = next(line for line in script.splitlines() if "sandbox-service eval" in line)
+    with pytest.raises(SystemExit):
+        main(["eval", "--help"])
+    shown = capsys.readouterr().out
+    options = re.findall(r"--[a-z-]+", command)
+    assert "--unsolved" in options
+    assert all(option in shown for option in options)
