@@ -81,6 +81,17 @@ async def test_much_output_is_no_time_out(http: httpx.AsyncClient) -> None:
     assert found["run_result"]["stdout"].startswith("\ufffdx")
 
 
+async def test_time_limits_beyond_all_bounds_are_lowered(http: httpx.AsyncClient) -> None:
+    """Once they made a call that no worker could read, and its client waited for ever."""
+    found = await run_code(http, "print(1)", run_timeout=1e9, compile_timeout=1e9)
+    assert found["status"] == "Success"
+
+
+async def test_an_offending_number_that_json_does_not_have_is_not_sent_back(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/run_code", content=b'{"code": "1", "run_timeout": 1e999}')
+    assert (answer.status_code, "Infinity" in answer.text) == (422, False)
+
+
 async def test_memory(http: httpx.AsyncClient) -> None:
     """numpy works under verl's 1024; a program over its limit failed, with a clear line and a flag."""
     found = await run_code(http, "import numpy\nprint(numpy.ones(3).sum())", memory_limit_MB=1024)

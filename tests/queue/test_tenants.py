@@ -11,6 +11,16 @@ from sandbox_service.errors import Conflict, Overloaded, QuotaExceeded
 from sandbox_service.queue import Policy, Queue, Record
 from tests.queue.conftest import MakeQueue, fetch_one, submission
 
+LEASE_S = 60.0
+"""Nobody's lease runs out here, however busy the machine is."""
+
+
+@pytest.fixture
+async def queue(make_queue: MakeQueue) -> Queue:
+    queue = await make_queue(lease_s=LEASE_S)
+    await queue.join("w1", {"default": "hash"})
+    return queue
+
 
 async def fill(queue: Queue, tenant: str, count: int, policy: Policy | None = None, **changes: object) -> None:
     for first in range(0, count, 500):
@@ -38,7 +48,7 @@ async def backlog(queue: Queue) -> tuple[int, int]:
 
 async def test_a_call_beside_45000_of_another_tenant_is_next(make_queue: MakeQueue) -> None:
     """The depth of one tenant's queue is nothing to another's call: it is in the very next claim, or the one after."""
-    queue = await make_queue(max_queued=50_000)
+    queue = await make_queue(max_queued=50_000, lease_s=LEASE_S)
     await queue.join("w1", {"default": "hash"})
     await fill(queue, "big", 45_000)
     await serve(queue, 100)
@@ -91,7 +101,7 @@ async def test_a_small_weight_is_not_evaded_by_asking_one_by_one(queue: Queue) -
 
 async def test_most_in_flight_is_kept_and_the_rest_waits(queue: Queue, make_queue: MakeQueue) -> None:
     """No more than the limit runs at once, on all workers together; the end of one lets the next start."""
-    other = await make_queue()
+    other = await make_queue(lease_s=LEASE_S)
     await other.join("w2", {"default": "hash"})
     await fill(queue, "t", 10, Policy(in_flight=3))
     first = await queue.claim("w1", 2, wait_s=0)
@@ -160,7 +170,7 @@ async def test_each_is_admitted_by_itself(make_queue: MakeQueue) -> None:
 
 async def test_bytes_are_bounded_and_come_back(make_queue: MakeQueue) -> None:
     """Payloads of unfinished calls count, running ones too; when they end there is room again."""
-    queue = await make_queue(max_queued_mb=1)
+    queue = await make_queue(max_queued_mb=1, lease_s=LEASE_S)
     await queue.join("w1", {"default": "hash"})
     big = b"x" * 400_000
     await queue.submit("t", [submission("a", payload=big), submission("b", payload=big)], notify="g")

@@ -97,6 +97,6 @@ def _is_sane(error: ValidationError) -> bool:
 
 def _echo(value: object) -> object:
     try:
-        return value if len(json.dumps(value)) <= _ECHOED else None
+        return value if len(json.dumps(value, allow_nan=False)) <= _ECHOED else None
     except (TypeError, ValueError):
         return None

@@ -16,6 +16,8 @@ from sandbox_service.gateway.calls import Calls
 from sandbox_service.models import Call, Result, Status
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
+LONGEST_S = 86_400.0
+"""The most that a Call may give itself; its client may allow more."""
 
 
 class OutOfTime(Exception):
@@ -31,7 +33,7 @@ async def run_held(calls: Calls, tenant: str, call: Call, *, until: float) -> Re
     reason = "the service is busy"
     while (left := until - time.monotonic()) > 0:
         try:
-            timed = call.model_copy(update={"timeout_s": left})
+            timed = call.model_copy(update={"timeout_s": min(left, LONGEST_S)})
             wait = await calls.admit(tenant, timed, arrived=time.monotonic())
             result = Result.model_validate_json((await results(wait))[0])
         except (Overloaded, Unavailable) as refusal:
