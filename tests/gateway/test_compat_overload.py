@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sandbox_service.gateway.compat import codejudge, sandboxfusion
+from sandbox_service.gateway.compat import codejudge, piston, sandboxfusion
 from sandbox_service.models import Status
 from tests.conftest import WaitUntil
 from tests.gateway.conftest import Gateway, ScriptedWorker, StartGateway
@@ -24,6 +24,7 @@ def hurried_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandboxfusion, "CLIENT_MARGIN_S", 1.0)
     monkeypatch.setattr(sandboxfusion, "ANSWER_S", 0.3)
     monkeypatch.setattr(codejudge, "SHORT_S", 1.5)
+    monkeypatch.setattr(piston, "MARGIN_S", 0.5)
 
 
 @pytest.fixture
@@ -39,6 +40,14 @@ async def test_sandbox_fusion_is_held_and_then_504(full: Gateway) -> None:
     answer = await full.client.post("/run_code", json=FREE)
     assert answer.status_code == 504
     assert isinstance(answer.json()["detail"], str)
+
+
+async def test_piston_is_held_and_then_504(full: Gateway) -> None:
+    """With its own shape of an error; open-r1 tries again for all but 200."""
+    asked = {"language": "python", "version": "*", "files": [{"content": "print(1)"}], "run_timeout": 500}
+    answer = await full.client.post("/api/v2/execute", json=asked)
+    assert answer.status_code == 504
+    assert set(answer.json()) == {"message"}
 
 
 async def test_code_judge_is_held_and_then_queue_timeout(full: Gateway) -> None:

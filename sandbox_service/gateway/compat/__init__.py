@@ -1,4 +1,4 @@
-"""Dialects: the HTTP interfaces of SandboxFusion and code-judge, spoken by the same service.
+"""Dialects: the HTTP interfaces of SandboxFusion, code-judge and Piston, spoken by the same service.
 
 A dialect translates: its request into native calls, which go through the same admission, queue and jails as all others,
 and their Results into its answer. It has no limits, queue or languages of its own (`deploy/languages.toml` is for all).

@@ -1,6 +1,6 @@
 """What the dialects have in common on HTTP: reading a request leniently, and the shape of their errors.
 
-Both are FastAPI applications where they come from: unknown keys are ignored, numbers may be strings, and an error is
+SandboxFusion and code-judge are FastAPI applications: unknown keys are ignored, numbers may be strings, and an error is
 `{"detail": ...}`, a list of findings if the body is not valid.
 """
 
@@ -28,6 +28,7 @@ _ECHOED = 200
 """An offending value is sent back if its JSON is not longer than this."""
 
 A = TypeVar("A", bound="Asked")
+Findings = list[dict[str, Any]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -61,13 +62,16 @@ class Route(Generic[A]):
             return answer_json(await attend(request.receive, self._work(tenant, asked, arrived)))
         except _Invalid as invalid:
             CALLS_REFUSED.labels(InvalidCall.code).inc()
-            return answer_json({"detail": invalid.findings}, InvalidCall.http)
+            return self._problem(invalid.findings, InvalidCall.http)
         except (OutOfTime, Overloaded, Unavailable, ServiceFault) as fault:
             # The one status that verl tries again; the other clients take it for a fault, too.
-            return answer_json({"detail": str(fault)}, GATEWAY_TIMEOUT)
+            return self._problem(str(fault), GATEWAY_TIMEOUT)
         except SandboxError as error:
             CALLS_REFUSED.labels(error.code).inc()
-            return answer_json({"detail": error.message}, error.http)
+            return self._problem(error.message, error.http)
+
+    def _problem(self, detail: str | Findings, status: int) -> Response:
+        return answer_json({"detail": detail}, status)
 
     def _read(self, body: bytes) -> A:
         try:
@@ -79,7 +83,7 @@ class Route(Generic[A]):
 class _Invalid(Exception):
     def __init__(self, error: ValidationError) -> None:
         found = error.errors(include_url=False, include_context=False)[:MAX_DETAILS] if _is_sane(error) else []
-        self.findings = [
+        self.findings: Findings = [
             {
                 "type": finding["type"],
                 "loc": ["body", *finding["loc"]],

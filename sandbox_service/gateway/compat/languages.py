@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,24 +39,32 @@ class Language:
     run: tuple[str, ...]
     compile: tuple[str, ...] = ()
     compile_limits: Limits = field(default_factory=Limits)
+    runtime: str = ""
+    version: str = ""
+    aliases: tuple[str, ...] = ()
 
-    def compile_call(self, code: str, files: Mapping[str, str], wall_s: float) -> Call:
-        """Return the call that compiles; its Result has the program in `files[PROGRAM]`. Raise InvalidCall."""
+    def compile_call(self, code: str, files: Mapping[str, str], wall_s: float, sources: Sequence[str] = ()) -> Call:
+        """Return the call that compiles the code, and those of the files that are `sources`, too; its Result has the
+        program in `files[PROGRAM]`. Raise InvalidCall."""
         limits = self.compile_limits.model_copy(update={"wall_s": wall_s, "cpu_s": MAX_WALL_S})
         name = self._file_name(files)
-        sources = {**files, name: _base64(code)}
-        return self._launch(self.compile, name, files=sources, fetch=[PROGRAM], limits=limits)
+        placed = {**files, name: _base64(code)}
+        return self._launch(self.compile, name, placed, sources, fetch=[PROGRAM], limits=limits)
 
-    def run_call(self, code: str, files: Mapping[str, str], compiled: str | None, **fields: object) -> Call:
+    def run_call(
+        self, code: str, files: Mapping[str, str], compiled: str | None, args: Sequence[str] = (), **fields: object
+    ) -> Call:
         """Return the call that runs; `compiled` is what the compiler made, as base64. Raise InvalidCall."""
         name = self._file_name(files)
         if name == SCRIPT and len(code.encode(errors="replace")) <= CODE_BYTES:
-            return make_call(code=code, files=dict(files), **fields)
+            return make_call(code=code, files=dict(files), args=list(args), **fields)
         source = {name: _base64(code)} if compiled is None else {PROGRAM: compiled}
-        return self._launch(self.run, name, files={**files, **source}, **fields)
+        return self._launch(self.run, name, {**files, **source}, args, **fields)
 
-    def _launch(self, command: Sequence[str], name: str, files: Mapping[str, str], **fields: object) -> Call:
-        args = [word.format(file=name, program=PROGRAM) for word in command]
+    def _launch(
+        self, command: Sequence[str], name: str, files: Mapping[str, str], more: Sequence[str], **fields: object
+    ) -> Call:
+        args = [*(word.format(file=name, program=PROGRAM) for word in command), *more]
         placed = {OWN_SCRIPT if path == SCRIPT else path: content for path, content in files.items()}
         return make_call(code=program("launch"), args=args, files=placed, **fields)
 
@@ -91,9 +100,21 @@ def _language(
     run: Sequence[str],
     compile: Sequence[str] = (),
     compile_limits: Mapping[str, object] | None = None,
+    runtime: str | None = None,
+    version: str | None = None,
+    aliases: Sequence[str] = (),
 ) -> Language:
     limits = Limits.model_validate(compile_limits or {})
-    return Language(name, file, tuple(run), tuple(compile), limits)
+    return Language(
+        name,
+        file,
+        tuple(run),
+        tuple(compile),
+        limits,
+        runtime=runtime or name,
+        version=version or platform.python_version(),
+        aliases=tuple(aliases),
+    )
 
 
 def _base64(text: str) -> str:

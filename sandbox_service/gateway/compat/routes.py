@@ -14,6 +14,7 @@ from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat.codejudge import CodeJudge, Submission, Submissions
 from sandbox_service.gateway.compat.dialect import Endpoint, Route
 from sandbox_service.gateway.compat.languages import read_languages
+from sandbox_service.gateway.compat.piston import Execute, Piston, PistonRoute
 from sandbox_service.gateway.compat.sandboxfusion import RunCode, RunJupyter, SandboxFusion
 from sandbox_service.queue import Queue
 
@@ -29,6 +30,12 @@ def routes(
     fusion = SandboxFusion(calls, languages)
     judge = CodeJudge(calls, queue, languages, settings)
 
+    piston = Piston(calls, languages, settings)
+    execute = PistonRoute(gatekeeper, max_bytes, Execute, piston.execute)
+
+    async def runtimes(request: Request) -> Response:
+        return answer_json(piston.runtimes())
+
     async def status(request: Request) -> Response:
         return answer_json(await judge.status())
 
@@ -41,10 +48,18 @@ def routes(
         ("/judge/batch", Route(gatekeeper, max_bytes, Submissions, judge.judge_batch)),
         ("/run/long-batch", Route(gatekeeper, max_bytes, Submissions, judge.run_long_batch)),
         ("/judge/long-batch", Route(gatekeeper, max_bytes, Submissions, judge.judge_long_batch)),
+        ("/api/v2/execute", execute),
+        ("/api/v2/piston/execute", execute),
     ):
         yield "POST", path, route.answer
         yield "POST", f"/{{prefix:path}}{path}", route.answer
-    for path, endpoint in (("/v1/ping", _pong), ("/ping", _pong), ("/status", status)):
+    for path, endpoint in (
+        ("/v1/ping", _pong),
+        ("/ping", _pong),
+        ("/status", status),
+        ("/api/v2/runtimes", runtimes),
+        ("/api/v2/piston/runtimes", runtimes),
+    ):
         yield "GET", path, endpoint
         yield "GET", f"/{{prefix:path}}{path}", endpoint
     yield "GET", "/", _home
