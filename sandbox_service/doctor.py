@@ -201,6 +201,13 @@ def check_memory(overcommit: int, swap_kb: int, has_swap_limit: bool) -> Finding
     return _ok("memory", f"{'swap is limited' if swap_kb else 'no swap'}, overcommit {overcommit}")
 
 
+def check_grpc(version: str, missing: list[str]) -> Finding:
+    if missing:
+        remedy = "pip install 'sandbox-service[server,grpc]'; HTTP needs nothing of it"
+        return _hint("grpc", f"cannot be served: {', '.join(missing)} not installed", remedy)
+    return _ok("grpc", f"can be served (--grpc-port): grpcio {version}")
+
+
 def check_image(found: str, trouble: str) -> Finding:
     if trouble:
         return _hint("image", trouble, "`serve` builds the default image; `sandbox-service rootfs build` does it now")
@@ -253,6 +260,7 @@ def examine(settings: Settings) -> list[Finding]:
         check_redis(*_redis(settings)),
         check_files(*probe.open_files()),
         check_memory(*probe.memory()),
+        check_grpc(*probe.grpc()),
         check_image(*image),
     ]
 

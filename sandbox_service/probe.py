@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 import resource
 import stat
 import subprocess
 import tempfile
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ _CLONE_NEW = {
     "pid": 0x20000000,
     "net": 0x40000000,
 }
+_GRPC_PACKAGES = {"grpc": "grpcio", "grpc_health": "grpcio-health-checking"}
 _TRIAL_S = 20
 _KEPT_TEXT = 300
 
@@ -127,6 +130,12 @@ def try_folder(folder: Path, *, writes: bool) -> tuple[str, Path | None]:
     made = made.resolve()
     closed = (each for each in (made, *made.parents) if not each.stat().st_mode & stat.S_IXOTH)
     return "", next(closed, None)
+
+
+def grpc() -> tuple[str, list[str]]:
+    """Return grpcio's version and what of the extra `grpc` is not installed; nothing of it is loaded."""
+    missing = [package for module, package in _GRPC_PACKAGES.items() if importlib.util.find_spec(module) is None]
+    return "" if "grpcio" in missing else metadata.version("grpcio"), missing
 
 
 def open_files() -> tuple[int, int]:

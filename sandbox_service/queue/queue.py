@@ -293,6 +293,10 @@ class Queue:
         finally:
             self._drop(executions)
 
+    def give_up(self, executions: Iterable[Execution]) -> None:
+        """Hold these no longer: `recover` takes them back as it does a dead worker's, and the attempt counts."""
+        self._drop(executions)
+
     async def cancellations(self, worker: str) -> AsyncIterator[tuple[str, str]]:
         """(tenant, id) of calls to kill on this worker; the same one may come more than once.
 

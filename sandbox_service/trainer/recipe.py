@@ -89,8 +89,6 @@ class Rl:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     grad_norm: float = 1.0
-    refill_rounds: int = 0
-    """Further rounds of prompts to replace groups without signal. Not in the paper."""
     tool_wall_s: float = 4.0
     response_chars: int = 1000
     """Of a tool's output."""

@@ -19,6 +19,8 @@ from sandbox_service.worker.slots import Bounds, JailLost, Slot
 
 _PAUSE_S = 0.25
 """What cost the first attempt its jail may be about to cost others theirs."""
+_FAILED = "the worker failed; its log says how"
+_UNREADABLE = "the worker cannot read the call: its gateway may be of another version"
 _KIB, _MIB = 1 << 10, 1 << 20
 
 _log = logs.get_logger("worker")
@@ -55,20 +57,34 @@ class Executor:
 
     async def execute(self, run: Run) -> bytes:
         """Return the Result as JSON; whatever happens is one, a fault of this code too."""
-        job = Job.model_validate_json(run.execution.payload)
         attempt = run.execution.attempt
         while True:
-            try:
-                result = await self._attempt(run, job, attempt)
-            except Exception as error:
-                _log.error("an execution failed", **logs.fault(error))
-                result = _failed(job, attempt, self._worker)
-            if result.status is not Status.INFRA_ERROR or attempt >= MAX_ATTEMPTS:
+            result = await self._result(run, attempt)
+            if not result.retryable or attempt >= MAX_ATTEMPTS:
                 metrics.RESULTS.labels(result.status.value).inc()
                 return result.model_dump_json().encode()
             attempt += 1
             metrics.SECOND_ATTEMPTS.inc()
             await asyncio.sleep(_PAUSE_S)
+
+    async def _result(self, run: Run, attempt: int) -> Result:
+        failed = Result(
+            id=run.execution.id,
+            status=Status.INFRA_ERROR,
+            attempts=attempt,
+            worker=self._worker,
+            message=_UNREADABLE,
+        )
+        try:
+            job = Job.model_validate_json(run.execution.payload)
+        except ValueError as error:
+            _log.error("a call cannot be read", call=run.execution.id, **logs.fault(error))
+            return failed
+        try:
+            return await self._attempt(run, job, attempt)
+        except Exception as error:
+            _log.error("an execution failed", call=job.id, **logs.fault(error))
+            return failed.model_copy(update={"retryable": True, "labels": job.labels, "message": _FAILED})
 
     async def _attempt(self, run: Run, job: Job, attempt: int) -> Result:
         bounds = _bounds(job.limits, deadline=run.claimed_at + run.execution.remaining_s)
@@ -126,18 +142,6 @@ class Executor:
         _log.debug("execution given back", call=job_id, attempt=attempt)
         _log.debug("execution started", call=job_id, attempt=attempt)
         return await self._pool.run(program, image, profile, bounds, run.may_start)
-
-
-def _failed(job: Job, attempt: int, worker: str) -> Result:
-    return Result(
-        id=job.id,
-        status=Status.INFRA_ERROR,
-        retryable=True,
-        attempts=attempt,
-        worker=worker,
-        labels=job.labels,
-        message="the worker failed; its log says how",
-    )
 
 
 def _program(job: Job) -> Program:

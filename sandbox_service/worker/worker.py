@@ -2,14 +2,15 @@
 
 Invariants:
 - it never holds more executions than it has slots, so that no call waits here while another worker is idle;
-- every execution it claims ends in `finish` or `release`, also when the worker drains; after a kill, other workers
-  take back what its lease no longer covers;
+- every execution it claims ends in `finish` or `release`, also when the worker drains; what a bug in here loses
+  is given up, and taken back like what its lease no longer covers after a kill;
 - it claims nothing before every jail has passed its self-test.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import secrets
@@ -74,7 +75,7 @@ class Worker:
         self._running[execution.tenant, execution.id] = run
         task = asyncio.create_task(self._execute(run))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(functools.partial(self._ended, run))
         metrics.SLOTS_BUSY.set(len(self._tasks))
 
     async def _execute(self, run: Run) -> None:
@@ -86,12 +87,16 @@ class Worker:
                 del self._running[key]
         self._done.put_nowait((run.execution, result, run.cpu_s))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._slot_free.set()
         metrics.SLOTS_BUSY.set(len(self._tasks))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an execution was lost", **logs.fault(error))
+        if task.cancelling():
+            return  # the drain gives it back
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("an execution was lost; its call is taken back", call=run.execution.id, **logs.fault(error))
+            self._queue.give_up([run.execution])
 
     async def store_results(self) -> None:
         """Store what is done; whatever ends during one round trip goes with the next."""

@@ -78,6 +78,9 @@ ALL_CAPABILITIES = (1 << 41) - 1
         (doctor.check_memory(0, 4096, True), Verdict.OK, ""),
         (doctor.check_memory(0, 4096, False), Verdict.HINT, "swapoff"),
         (doctor.check_memory(2, 0, True), Verdict.HINT, "overcommit"),
+        (doctor.check_grpc("1.85.1", []), Verdict.OK, ""),
+        (doctor.check_grpc("", ["grpcio", "grpcio-health-checking"]), Verdict.HINT, "sandbox-service[server,grpc]"),
+        (doctor.check_grpc("1.85.1", ["grpcio-health-checking"]), Verdict.HINT, "HTTP needs nothing"),
         (doctor.check_image("default", ""), Verdict.OK, ""),
         (doctor.check_image("", "there is no image"), Verdict.HINT, "rootfs build"),
     ],
@@ -157,6 +160,19 @@ def test_a_folder_that_jails_cannot_pass_is_named(variable: str, folder: Path, m
     assert list(closed.iterdir()) == []
 
 
+def test_a_missing_package_of_grpc_is_a_hint(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The service runs without it, and the line says what to install."""
+    monkeypatch.delenv("SANDBOX_REDIS_URL", raising=False)
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    monkeypatch.setitem(sys.modules, "grpc_health", None)
+    assert main(["doctor"]) == 0
+    told = capsys.readouterr().out
+    assert "hint  grpc             cannot be served: grpcio, grpcio-health-checking not installed\n" in told
+    assert "→ pip install 'sandbox-service[server,grpc]'" in told
+
+
 def test_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks run for real here, where the other tests run jails."""
     monkeypatch.delenv("SANDBOX_REDIS_URL", raising=False)
@@ -168,6 +184,7 @@ def test_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         "cgroups",
         "jail",
         "redis",
+        "grpc",
         "nsjail",
         "seccomp",
     }

@@ -77,7 +77,7 @@ def test_the_wheel_has_the_policy_and_the_package_lists(wheel: Path) -> None:
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"sandbox_service"}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("minor", [10, 11, 12, 13])
 def test_the_client_installs_alone(minor: int, wheel: Path, tmp_path: Path) -> None:
     """httpx and pydantic are all it brings; the client loads, the command teaches, `serve` says what to install."""

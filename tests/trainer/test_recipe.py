@@ -32,7 +32,7 @@ def test_the_paper_s_hyper_parameters() -> None:
     rl = RSTAR2_14B.rl
     assert (rl.prompts, rl.rollouts, rl.selection.keep, rl.temperature) == (512, 32, 16, 1.0)
     assert (rl.lr, rl.warmup_steps, rl.clip_low, rl.clip_high) == (1e-6, 20, 0.2, 0.28)
-    assert (rl.selection.rule, rl.denominator, rl.refill_rounds) == ("roc", "group", 0)
+    assert (rl.selection.rule, rl.denominator) == ("roc", "group")
     sft = RSTAR2_14B.sft
     assert (sft.epochs, sft.lr, sft.warmup, sft.batch, sum(sft.traces.values())) == (3, 5e-6, 0.04, 128, 222_000)
     evaluation = RSTAR2_14B.evaluation

@@ -1,0 +1,106 @@
+"""What a worker claims always ends: with a Result, or back in the queue. Queue and worker are real, the pool is not."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
+
+import pytest
+
+from sandbox_service.config import Settings
+from sandbox_service.models import Job, Limits, Result, Status
+from sandbox_service.queue import Queue, Submission
+from sandbox_service.worker.execution import Executor
+from sandbox_service.worker.pool import Pool
+from sandbox_service.worker.worker import Worker
+
+NAME, LEASE_S = "w1", 0.3
+
+
+class BrokenPool:
+    """A pool in which every program ends in a fault of ours."""
+
+    images: dict[str, Any]
+
+    def choose_profile(self, code: str, image: str) -> Any:
+        return SimpleNamespace(name="bare")
+
+    async def run(self, *args: object) -> NoReturn:
+        raise RuntimeError("a bug")
+
+
+@pytest.fixture
+async def queue(redis_url: str) -> AsyncIterator[Queue]:
+    settings = Settings(redis_url=redis_url, redis_prefix=f"test-{uuid.uuid4().hex[:12]}", result_ttl_s=20.0)
+    queue = await Queue.connect(settings.model_copy(update={"lease_s": LEASE_S}))
+    await queue.join(NAME, {"default": "hash"})
+    yield queue
+    await queue.leave(NAME)
+    await queue.close()
+
+
+@pytest.fixture
+async def worker(queue: Queue) -> AsyncIterator[Worker]:
+    worker = Worker(NAME, queue, cast("Pool", None), Executor(NAME, cast("Pool", BrokenPool()), "default"), slots=1)
+    tasks = [
+        asyncio.create_task(each)
+        for each in (worker.claim_calls(), worker.store_results(), worker.recover_calls(LEASE_S))
+    ]
+    yield worker
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def answer(queue: Queue, payload: bytes) -> Result:
+    """Put a call with this payload through the queue."""
+    await queue.submit("t", [Submission("a", payload, "digest", "default", "interactive", {}, 30.0, 0.0)], notify="g")
+    async with asyncio.timeout(20):
+        while True:
+            [record] = await queue.fetch("t", ["a"])
+            assert record is not None
+            if record.result is not None:
+                return Result.model_validate_json(record.result)
+            await asyncio.sleep(0.02)
+
+
+def job() -> bytes:
+    limits = Limits(wall_s=5, cpu_s=5, memory_mb=64, output_kb=64, processes=4, disk_mb=16)
+    return Job(id="a", code="1", limits=limits, labels={"run": "x"}).model_dump_json().encode()
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xff\x00", b"null", b"{}", b"[" * 100_000, b'{"id":"a","code":"1","of_the_next_version":1}']
+)
+async def test_a_call_that_cannot_be_read_ends_as_our_fault(queue: Queue, payload: bytes) -> None:
+    """At once, and not to be sent again: it would be as unreadable."""
+    result = await answer(queue, payload)
+    assert (result.id, result.status, result.retryable) == ("a", Status.INFRA_ERROR, False)
+    assert (result.attempts, result.worker) == (1, NAME)
+    assert "cannot read the call" in (result.message or "")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_bug_in_an_attempt_ends_as_our_fault(queue: Queue) -> None:
+    result = await answer(queue, job())
+    assert (result.status, result.retryable, result.attempts) == (Status.INFRA_ERROR, True, 2)
+    assert result.labels == {"run": "x"}
+    assert result.message
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), asyncio.CancelledError()])
+async def test_what_the_executor_loses_goes_back_to_the_queue(
+    queue: Queue, worker: Worker, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt counts, so it ends after the second."""
+
+    async def lose(executor: Executor, run: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(Executor, "execute", lose)
+    result = await answer(queue, job())
+    assert (result.status, result.retryable, result.attempts) == (Status.INFRA_ERROR, True, 2)
