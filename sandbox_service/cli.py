@@ -55,6 +55,34 @@ examples:
   sandbox-service eval --data aime24.jsonl --endpoint http://127.0.0.1:8100/v1 --model rstar2
   sandbox-service eval --data gpqa_diamond.csv --folder ./model --samples 4 --out samples.jsonl
 """
+_DATA_EXAMPLES = """\
+Nothing is downloaded: FILE is a .jsonl, .json or .parquet of the data set as it is published (parquet needs pyarrow).
+
+sources for SFT, written as {"messages": [{"role", "content"}, ...], "source"}; calls become
+<tool_call>{"name": ..., "arguments": {...}}</tool_call>, tools stand in the system message:
+  toolace      system, conversations; calls written [Name(key="value")]
+  apigen-mt    tools, system, conversations of human, gpt, function_call, observation
+  glaive       system, chat (function-calling v2)
+  magicoder    problem, solution, lang or instruction, response: one Python program becomes a call of our tool
+  tulu3        messages; of the whole mixture, instruction following only
+  nemotron     input, output, category, reasoning: chat without reasoning
+
+sources for RL, written as verl's {"prompt", "reward_model": {"ground_truth"}, ...}; answers must be integers of at
+most 100 digits:
+  dapo               verl's form (instructions around the question are cut off), or prompt, solution
+  openmathreasoning  problem, expected_answer, problem_type, problem_source: AoPS problems with a stated answer
+  project-euler      problem (or question), answer
+  verl               what this command wrote, to filter it further
+
+Duplicates are left out; so is, with --decontaminate, what shares 8 words in a row with a question of an evaluation
+set. Which rows were dropped and why is printed as JSON. A row that is not of its source ends the command (exit 2).
+The paper has some of the texts rewritten by a language model; that is not done.
+
+examples: the RL data of rStar2-Agent
+  sandbox-service train data openmathreasoning cot.jsonl --out aops.jsonl --decontaminate aime24.jsonl aime25.jsonl
+  sandbox-service eval --data aops.jsonl --endpoint http://127.0.0.1:8100/v1 --model qwen3-32b --out samples.jsonl
+  sandbox-service train data verl aops.jsonl --samples samples.jsonl --out train.jsonl
+"""
 _RUN_EXAMPLES = """\
 If nothing answers at the URL, and it is one of this machine, a service is started for this one call.
 
@@ -291,6 +319,25 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     train.add_argument("--threads", type=int, default=1, help="of torch; the service wants CPUs too (default: 1)")
+    actions = train.add_subparsers(title="commands", metavar="COMMAND")
+    data = _command(actions, "data", _train_data, "turn published data sets into what trainers read", _DATA_EXAMPLES)
+    data.add_argument("source", help="which data set the files are of; see below")
+    data.add_argument("files", type=Path, nargs="+", metavar="FILE", help="its rows: .jsonl, .json or .parquet")
+    data.add_argument("--out", type=Path, required=True, help="file to write: .jsonl or .parquet")
+    data.add_argument(
+        "--decontaminate",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="evaluation sets, as `eval` reads them",
+    )
+    data.add_argument(
+        "--samples",
+        type=Path,
+        metavar="FILE",
+        help="of `eval --out`, over the one FILE of the source verl: keep what at least 2 answers confirm",
+    )
 
 
 def _add_plan(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -408,6 +455,12 @@ def _train(options: argparse.Namespace) -> int:
     from sandbox_service.commands.train import train
 
     return train(options)
+
+
+def _train_data(options: argparse.Namespace) -> int:
+    from sandbox_service.commands.data import data
+
+    return data(options)
 
 
 def _plan(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +21,9 @@ WaitUntil = Callable[..., Awaitable[None]]
 # A shell starts background jobs with these two ignored, and what is tested would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+# gRPC's fork handlers start its threads in each child that runs Python before exec (preexec_fn); these die of closed
+# descriptors. It is read when grpc is first imported.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.fixture(scope="session")
