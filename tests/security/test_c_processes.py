@@ -309,9 +309,9 @@ async def test_a_slot_that_lost_its_init_is_replaced(wait_until: WaitUntil) -> N
 
 
 async def test_a_slot_that_lost_its_init_is_replaced_is_really_caused_by(wait_until: WaitUntil) -> None:
-    """The replacement of a slot: without it there is no new init."""
+    """The replacement of a slot: without it there is no new init, or the next call has to run again."""
     async with bench(mutations.LOST_SLOTS_STAY) as worker:
-        with pytest.raises(TimeoutError):
+        with pytest.raises((TimeoutError, AssertionError)):
             await lose_the_init(worker, wait_until)
 
 

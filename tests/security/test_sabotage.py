@@ -33,6 +33,7 @@ UNSEEN = {
     mutations.PROGRESS_PAGE_STAYS: _SHOWS_LATER,
     worker_mutations.MEMORY_IS_NOT_AWAITED: _SHOWS_LATER,
     mutations.ZYGOTE_IN_THE_GROUP: "shows at once, and costs the jail: the first call out of memory ends its zygote",
+    mutations.PROC_TELLS: "hides facts about the machine, behind which there is nothing; the suite reads those files",
     mutations.DUMPABLE_ZYGOTE: _BEHIND,
     mutations.NO_JAIL_FILTER: "goes together with the zygote's look at it; without that it is `the policy of the jail`",
     mutations.NO_LOOPBACK: "refuses more than it should, so it opens nothing",
