@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from sandbox_service.config import Settings
 from sandbox_service.errors import InvalidCall, SandboxError, Unavailable
 from sandbox_service.gateway.answers import answer, answer_json, describe, dump, problem
-from sandbox_service.gateway.attend import attend
+from sandbox_service.gateway.attend import attend, until_disconnect
 from sandbox_service.gateway.body import read_json
 from sandbox_service.gateway.calls import Calls, refusals_counted
 from sandbox_service.gateway.verify import verify
@@ -178,16 +178,15 @@ def _watching(receive: Receive, wait: Wait) -> Iterator[None]:
     if not wait.missing:
         yield
         return
-    watcher = asyncio.create_task(_until_disconnect(receive, wait))
+    watcher = asyncio.create_task(_abandon_on_disconnect(receive, wait))
     try:
         yield
     finally:
         watcher.cancel()
 
 
-async def _until_disconnect(receive: Receive, wait: Wait) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _abandon_on_disconnect(receive: Receive, wait: Wait) -> None:
+    await until_disconnect(receive)
     wait.abandon()
 
 

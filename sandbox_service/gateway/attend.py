@@ -18,7 +18,7 @@ T = TypeVar("T")
 async def attend(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` does; cancel it and raise ClientDisconnect when the client closes its connection."""
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_until_disconnect(receive))
+    watcher = asyncio.ensure_future(until_disconnect(receive))
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -42,6 +42,7 @@ async def results(wait: Wait) -> list[bytes]:
             raise
 
 
-async def _until_disconnect(receive: Receive) -> None:
+async def until_disconnect(receive: Receive) -> None:
+    """Return when the client has closed its connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
