@@ -388,7 +388,7 @@ def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
     add("--service-key", metavar="KEY", help="the service's API key")
     add("--samples", type=int, default=16, help="of each question (default: %(default)s)")
     add("--temperature", type=float, default=0.6, help="(default: %(default)s)")
-    add("--max-tokens", type=int, default=30_000, help="that a sample may have (default: %(default)s)")
+    add("--max-tokens", type=int, default=30_720, help="that a sample may have (default: %(default)s)")
     add("--turns", type=int, default=30, help="that a sample may have (default: %(default)s)")
     add("--wall-s", type=float, default=4.0, help="of one tool call (default: %(default)s)")
     add("--response-chars", type=int, default=1000, help="of each stream that the model reads (default: %(default)s)")

@@ -7,6 +7,7 @@ main environment.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 
+# For Ray, which reads them when it is imported: no reports to its makers, no key below the home directory.
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 ROOT = Path(__file__).parents[2]
 _SERVE = "import sys; from sandbox_service.serve import temporary_service\n" \
     "with temporary_service() as url: print(url, flush=True); sys.stdin.read()"  # fmt: skip
@@ -37,6 +40,19 @@ def service() -> Iterator[subprocess.Popen[str]]:
 def service_url(service: subprocess.Popen[str]) -> str:
     assert service.stdout
     return service.stdout.readline().strip()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """Ray and TransferQueue on this machine. The CPUs are only what Ray counts: each of verl's actors asks for one."""
+    import ray
+    import transfer_queue as tq
+
+    ray.init(num_cpus=16, include_dashboard=False, object_store_memory=100 * 2**20, log_to_driver=True)
+    tq.init({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}})
+    yield
+    tq.close()
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,29 @@
-"""verl's own configuration, and a model server that says what a script tells it to."""
+"""verl on the CPU: its own configuration and trainer's parts, Ray, TransferQueue; only the engine follows a script."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+import ray
+import torch
+import transfer_queue as tq
 import verl
 from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
+from verl.experimental.reward_loop import RewardLoopWorker
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
+from verl.workers.rollout.router import get_router_handle
 
 from sandbox_service.trainer.prompts import IM_END
+from tests.integrations.conftest import answer_text, call_text
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -20,21 +32,111 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("ppo_trainer", list(overrides))
 
 
-class ScriptedServer:
-    """In place of verl's `LLMServerClient`: the turns of a rollout are those of its script, token by token."""
+def small(model: Path, data: Path, url: str, n: int, *more: str) -> DictConfig:
+    """What one CPU can run: `n` rollouts a prompt, a model of nothing, the service at `url`."""
+    return compose([
+        f"actor_rollout_ref.model.path={model}", f"data.train_files={data}", f"data.val_files={data}",
+        "data.train_batch_size=2", "data.max_prompt_length=4096", "data.max_response_length=4000",
+        "data.dataloader_num_workers=0", "actor_rollout_ref.rollout.name=vllm", "data.shuffle=False", f"actor_rollout_ref.rollout.n={n}",
+        "actor_rollout_ref.rollout.calculate_log_probs=True", "actor_rollout_ref.rollout.agent.num_workers=1",
+        "actor_rollout_ref.rollout.multi_turn.enable=True", "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=4",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=rstar2", "reward.num_workers=1",
+        "reward.reward_manager.name=sandbox_verify", "trainer.v1.trainer_mode=sync", "trainer.n_gpus_per_node=1",
+        f"+sandbox.url={url}", *more,
+    ])  # fmt: skip
 
-    def __init__(self, tokenizer: Any, script: Callable[[str], Sequence[str]]) -> None:
-        self._tokenizer, self._script = tokenizer, script
-        self._turns: dict[str, Iterator[str]] = {}
-        self.seen: dict[str, list[list[int]]] = {}
-        """The prompts of each rollout."""
 
-    async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: Any, **_: Any) -> TokenOutput:
+WRONG, BROKEN = 1, 2
+"""Every eighth rollout of a question gives a wrong answer; the one after writes JSON that is none, then does right."""
+
+
+@ray.remote(num_cpus=0)
+class ScriptedEngine:
+    """In place of a model server: plays the rollouts of a question in turn, each a fixed way of solving it.
+
+    A question is the code that answers it. What it generates tells the rollout's number, so that the next turn knows.
+    """
+
+    def __init__(self, model: str) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer = AutoTokenizer.from_pretrained(model)
+        self._asked: Counter[str] = Counter()
+        self._seen: list[tuple[str, list[int], dict[str, Any]]] = []
+
+    def generate(self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any) -> TokenOutput:
+        self._seen.append((request_id, list(prompt_ids), dict(sampling_params)))
         prompt = self._tokenizer.decode(prompt_ids)
-        if request_id not in self._turns:
-            self._turns[request_id] = iter(self._script(prompt))
-        self.seen.setdefault(request_id, []).append(list(prompt_ids))
-        tokens = self._tokenizer.encode(next(self._turns[request_id]) + IM_END, add_special_tokens=False)
-        tokens = tokens[: sampling_params["max_tokens"]]
-        steps = {"min_global_steps": 1, "max_global_steps": 1}
-        return TokenOutput(token_ids=tokens, log_probs=[-0.5] * len(tokens), extra_fields=steps)
+        question = prompt.partition("<|im_start|>user\n")[2].partition(IM_END)[0].rpartition("\n")[2]
+        turn = self._tokenizer.encode(self._turn(prompt, question) + IM_END, add_special_tokens=False)
+        turn = turn[: sampling_params.get("max_tokens", len(turn))]
+        return TokenOutput(token_ids=turn, log_probs=[-0.5] * len(turn), extra_fields={"global_steps": 1})
+
+    def _turn(self, prompt: str, question: str) -> str:
+        if "rollout " not in prompt:
+            number = self._asked[question] % 8
+            self._asked[question] += 1
+            right = call_text(question)
+            first = {WRONG: call_text("print(-1)"), BROKEN: right.replace('"arguments"', "arguments")}
+            return f"rollout {number} " + first.get(number, right)
+        *_, shown = prompt.split("<tool_response>")
+        shown = shown.partition("</tool_response>")[0].strip()
+        if "rollout 2 " in prompt and prompt.count("<tool_response>") == 1:
+            return call_text(question)
+        return answer_text(shown.rpartition("\n")[2])
+
+    def seen(self) -> list[tuple[str, list[int], dict[str, Any]]]:
+        """Request, prompt and sampling parameters of each turn."""
+        return self._seen
+
+
+class Trainer(PPOTrainerSync):
+    """verl's trainer without what needs a GPU: its data, its rollouts, its replay buffer, its balancing."""
+
+    def __init__(self, config: DictConfig, router: str | None = None) -> None:
+        self.config, self.global_steps, self.trainer_mode = config, 1, "sync"
+        self.use_critic, self.parameter_sync_step = False, 1
+        self._init_tokenizer()
+        self._init_dataloader()
+        model = config.actor_rollout_ref.model.path
+        self.engines = {f"engine-{index}": ScriptedEngine.remote(model) for index in range(2)}
+        self.router = get_router_handle(self.engines, router)
+        client = LLMServerClient(config, self.router)
+        self.rewards = ray.remote(RewardLoopWorker).options(num_cpus=0).remote(config)
+        self.agent_loop_manager = AgentLoopManagerTQ.create(config, client, None, [self.rewards])
+        self.replay_buffer = self._build_replay_buffer()
+        self.replay_buffer.poll_interval = 0.1
+
+    def rollouts(self, prompts: int) -> tuple[KVBatchMeta, dict[str, Any]]:
+        """One step's rollouts, as `step` and `_step_once` have them made and sampled."""
+        self._add_prompts_to_generate(prompts)
+        return self.replay_buffer.sample(global_steps=self.global_steps, partition_id="train", batch_size=prompts)
+
+    def close(self) -> None:
+        tq.kv_clear(partition_id="train", keys=[key for keys in tq.kv_list().values() for key in keys])
+        for actor in (*self.agent_loop_manager.agent_loop_workers, *self.engines.values(), self.rewards, self.router):
+            ray.kill(actor)
+
+
+def fields(batch: KVBatchMeta, *names: str) -> list[dict[str, Any]]:
+    """What TransferQueue holds of each trajectory of a batch."""
+    data = tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=list(names))
+    rows = []
+    for index in range(len(batch.keys)):
+        values = {name: data[name][index] for name in names}
+        rows.append({name: getattr(value, "data", value) if not isinstance(value, torch.Tensor) else value
+                     for name, value in values.items()})  # fmt: skip
+    return rows
+
+
+def write_rows(path: Path, questions: dict[str, str]) -> Path:
+    """A data set as `train data` writes it: questions and their answers."""
+    rows = [
+        {
+            "data_source": "math", "prompt": [{"role": "user", "content": question}], "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": answer}, "extra_info": {"source": "test", "index": index},
+        }
+        for index, (question, answer) in enumerate(questions.items(), 1)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -1,4 +1,4 @@
-"""What `sandbox-service eval` reads; its run against a scripted model server is still to be tested."""
+"""What `sandbox-service eval` reads, and the protocol it keeps to unless told otherwise; `tests/e2e/test_eval.py` runs it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,33 @@ from pathlib import Path
 
 import pytest
 
+from sandbox_service.cli import _parser
 from sandbox_service.errors import SetupError
 from sandbox_service.integrations import evaluate
+from sandbox_service.trainer.recipe import RSTAR2_14B
+
+SHARED = Path(__file__).parents[3] / "shared/data"
+"""Where the evaluation sets lie, beside the repository; they are not part of it."""
+
+
+@pytest.mark.parametrize(("name", "rows"), [("aime24", 30), ("aime25", 30), ("math500", 500)])
+def test_the_papers_sets_are_read(name: str, rows: int) -> None:
+    file = SHARED / f"{name}.jsonl"
+    if not file.exists():
+        pytest.skip(f"{file} is not here")
+    questions = evaluate.load(file)
+    assert len({question.id for question in questions}) == len(questions) == rows
+    assert all(question.text and question.answer for question in questions)
+
+
+def test_the_papers_protocol_is_the_default() -> None:
+    options, paper = _parser().parse_args(["eval", "--data", "x"]), RSTAR2_14B.evaluation
+    assert (options.samples, options.temperature, options.max_tokens, options.turns) == (
+        paper.samples,
+        paper.temperature,
+        paper.max_tokens,
+        paper.turns,
+    )
 
 
 def test_gpqa_is_read_as_multiple_choice(tmp_path: Path) -> None:

@@ -16,7 +16,11 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+import ray
+
 from sandbox_service.trainer.scheduler import Abort, Generate, Policy, Scheduler
+
+_AT_ONCE = 1_000_000
 
 
 @dataclass
@@ -29,8 +33,8 @@ class _Trajectory:
     placed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class KVRouter:
-    """verl makes a Ray actor of it: `KVRouter(servers, yaml_config)`. Its methods are verl's RequestLoadBalancer."""
+class Router:
+    """Its methods are verl's RequestLoadBalancer."""
 
     def __init__(self, servers: dict[str, Any], yaml_config: dict[str, Any]) -> None:
         known = {"router_class", "kv_tokens", "max_response", "policy"}
@@ -142,3 +146,8 @@ class KVRouter:
                 elif isinstance(action, Abort):
                     trajectory.place = None
                     trajectory.placed.clear()
+
+
+KVRouter = ray.remote(max_concurrency=_AT_ONCE)(Router)
+"""What verl is given. As many rollouts wait in it as a step has: at Ray's 1,000 calls at once none that ended could
+tell, and nothing would go on."""
