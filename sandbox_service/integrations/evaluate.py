@@ -1,8 +1,8 @@
 """Evaluation with tools: problems, samples of each by a model, answers verified, figures with intervals.
 
-The paper's protocol (section 5): 16 samples, temperature 0.6, 30,720 tokens, T = 30 turns. A model is an OpenAI-compatible
-endpoint (vLLM, SGLang), which gets the tool in its own format, or a Hugging Face folder in the paper's. A sample that
-the service or the endpoint lost is counted as `lost` and is in no figure.
+The paper's protocol (section 5): 16 samples, temperature 0.6, 30,720 tokens, T = 30 turns. A model is an
+OpenAI-compatible endpoint (vLLM, SGLang), which gets the tool in its own format, or a Hugging Face folder in the
+paper's. A sample that the service or the endpoint lost is counted as `lost` and is in no figure.
 """
 
 from __future__ import annotations

@@ -101,3 +101,12 @@ def frames(calls: list[dict[str, Any]], indexes: list[int], *, done: bool) -> by
     lines = [{"index": index, "result": result_json(calls[index]["id"], calls[index]["code"])} for index in indexes]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     return (text + ('{"done": true}\n' if done else "")).encode()
+
+
+def infra_errors(seen: Seen) -> Answer:
+    """Answer all calls as if the service had lost them."""
+    lost = [
+        Result(id=call["id"], status=Status.INFRA_ERROR, message="its worker was lost") for call in seen.body["calls"]
+    ]
+    lines = [{"index": index, "result": one.model_dump(mode="json")} for index, one in enumerate(lost)]
+    return Answer(body="".join(json.dumps(line) + "\n" for line in [*lines, {"done": True}]).encode())

@@ -92,7 +92,7 @@ def evaluated(
 def test_the_score_is_the_scripts(
     native: bool, server: ScriptedServer, service_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """avg@4 (4 + 2 + 0 + 0) / 16; pass@2 of `half` is 1 - C(2,2)/C(4,2) = 5/6. Calls come as `tool_calls` or as text."""
+    """avg@4 (4 + 2 + 0 + 0) / 16; pass@2 of `half` is 1 - C(2,2)/C(4,2) = 5/6. Calls are `tool_calls` or text."""
     server.script = [Model(native=native)]
     out, unsolved = tmp_path / "samples.jsonl", tmp_path / "unsolved.jsonl"
     code, found = evaluated(server, service_url, tmp_path, capsys, "--out", str(out), "--unsolved", str(unsolved))
@@ -117,9 +117,7 @@ def test_a_sample_that_the_endpoint_lost_is_in_no_figure(
 ) -> None:
     """`endless` is refused by the server: its samples are lost, not wrong, and the exit code says so."""
     model = Model(native=True)
-    server.script = [
-        lambda seen: Answer(400, b"too long") if "endless" in str(seen.body["messages"]) else model(seen)
-    ]
+    server.script = [lambda seen: Answer(400, b"too long") if "endless" in str(seen.body["messages"]) else model(seen)]
     code, found = evaluated(server, service_url, tmp_path, capsys)
     assert (code, found["questions"], found["samples"], found["lost"]) == (1, 3, 12, 4)
     assert found["avg@4"]["mean"] == pytest.approx(0.5)

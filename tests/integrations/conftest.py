@@ -24,22 +24,19 @@ _SERVE = "import sys; from sandbox_service.serve import temporary_service\n" \
 
 
 @pytest.fixture(scope="session")
-def service() -> Iterator[subprocess.Popen[str]]:
-    main = ROOT / ".venv/bin/python"
-    with subprocess.Popen([main, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process
+def service_url() -> Iterator[str]:
+    """A service from the main environment."""
+    with subprocess.Popen(
+        [ROOT / ".venv/bin/python", "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin
+        assert process.stdout
+        yield process.stdout.readline().strip()
         process.stdin.close()
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
-
-
-@pytest.fixture(scope="session")
-def service_url(service: subprocess.Popen[str]) -> str:
-    assert service.stdout
-    return service.stdout.readline().strip()
 
 
 @pytest.fixture(scope="session")

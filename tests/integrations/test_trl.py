@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from sandbox_service.integrations.episode import Bounds, Sampled
-from sandbox_service.integrations.trl import RocRollouts, given_reward, python_tool
+from sandbox_service.integrations.trl import RocRollouts, ToolLost, given_reward, python_tool
 from sandbox_service.trainer.prompts import IM_END
-from tests.integrations.conftest import answer_text, call_text
+from tests.client.scripted import ScriptedServer, infra_errors
+from tests.integrations.conftest import ROOT, answer_text, call_text
 
 pytestmark = [pytest.mark.trl, pytest.mark.timeout(200, func_only=True)]
 QUESTIONS = {"What is 6 * 7?": "42", "What is 2 + 2?": "4"}
@@ -77,3 +79,26 @@ async def test_the_tool_for_trls_own_loop(service_url: str) -> None:
     assert "42" in await tool("print(int(input()) * 7)", "6")
     assert "NameError" in await tool("print(x)", "")
     assert json.dumps(schema)
+
+
+async def test_an_infra_error_ends_trls_run_and_is_no_text() -> None:
+    """TRL turns an Exception of a tool into text for the model, so this is none."""
+    server = ScriptedServer()
+    server.script = [infra_errors]
+    with pytest.raises(ToolLost, match="infra_error"):
+        await python_tool(server.url)("print(1)", "")
+    server.close()
+
+
+def test_the_pages_program_runs(service_url: str, model_folder: Path, tmp_path: Path) -> None:
+    """docs/trl.md as it stands, but for the three places; the model is random, so nobody is right."""
+    programs = re.findall(r"```python\n(.*?)```", (ROOT / "docs/trl.md").read_text(), re.DOTALL)
+    places = f"MODEL, SERVICE, OUT = {str(model_folder)!r}, {service_url!r}, {str(tmp_path)!r}"
+    program, count = re.subn(r"^MODEL, SERVICE, OUT = .*$", places, programs[0], flags=re.MULTILINE)
+    assert count == 1
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["trainer"].state.global_step == 1
+    assert (names["rollouts"].metrics["roc/rollouts"], names["rollouts"].metrics["lost"]) == (16, 0)
+    exec(programs[1], names)
+    assert names["tool"].__name__ == "execute_python_code_with_standard_io"

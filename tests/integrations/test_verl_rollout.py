@@ -3,7 +3,10 @@ buffer and TransferQueue are its own; the service and its jails are real; the en
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +18,19 @@ import yaml
 
 from sandbox_service.trainer.prompts import IM_END
 from tests.integrations import verl_running as running
+from tests.integrations.conftest import ROOT
 
 pytestmark = [pytest.mark.verl, pytest.mark.timeout(200, func_only=True)]
 QUESTIONS = {"print(6 * 7)": "42", "print(2 + 2)": "4"}
-FIVE_LINES = """
-custom_sampler:
-  path: pkg://sandbox_service.integrations.verl.sampler
-  name: RoCReplayBuffer
-sampler_kwargs:
-  keep: 4
-"""
+PAGE = (ROOT / "docs/verl.md").read_text()
+BLOCKS = re.findall(r"```(?:yaml|text)\n(.*?)```", PAGE, re.DOTALL)
+AGENT, ROC, _, ROUTER = BLOCKS
+
+
+def agent(url: str) -> list[str]:
+    """The page's overrides, for another address."""
+    assert "http://127.0.0.1:8000" in AGENT
+    return AGENT.replace("http://127.0.0.1:8000", url).split()
 
 
 def switched_on(lines: str) -> list[str]:
@@ -44,11 +50,9 @@ def trainer(
     folder = tmp_path_factory.mktemp("step")
     data = running.write_rows(folder / "train.jsonl", QUESTIONS)
     router = folder / "router.yaml"
-    router.write_text(
-        "router_class: sandbox_service.integrations.verl.router.KVRouter\nkv_tokens: 100000\nmax_response: 4000\n"
-    )
+    router.write_text(ROUTER)
     config = running.small(
-        model_folder, data, service_url, 8, *switched_on(FIVE_LINES), "actor_rollout_ref.actor.ppo_mini_batch_size=1"
+        model_folder, data, 8, *agent(service_url), *switched_on(ROC), "actor_rollout_ref.actor.ppo_mini_batch_size=1"
     )
     made = running.Trainer(config, str(router))
     yield made
@@ -105,18 +109,19 @@ def test_a_trajectory_is_what_was_generated_with_tool_tokens_masked(
         assert "execute_python_code_with_standard_io" in trainer.tokenizer.decode(row["prompts"])
 
 
-def test_every_turn_goes_on_from_the_tokens_before_and_on_the_same_server(trainer: running.Trainer, step: Any) -> None:
-    """Nothing is tokenised again, so each prompt begins with the one before: what a KV cache can use."""
-    servers: dict[tuple[int, ...], set[str]] = {}
-    for name, engine in trainer.engines.items():
-        seen = ray.get(engine.seen.remote())
-        prompts = sorted((prompt for _, prompt, _ in seen), key=len)
-        assert prompts
-        later = [prompt for prompt in prompts if "<tool_response>" in trainer.tokenizer.decode(prompt)]
-        assert all(any(prompt[: len(start)] == start for start in prompts if len(start) < len(prompt)) for prompt in later)
-        servers[name] = {"turns"}
-        assert all(params["stop_token_ids"] and 0 < params["max_tokens"] <= 4000 for _, _, params in seen)
-    assert len(servers) == 2
+def test_every_turn_goes_on_from_the_tokens_before(trainer: running.Trainer, step: Any) -> None:
+    """Nothing is tokenised again: each prompt begins with the one before, so that a KV cache holds."""
+    turns: dict[str, list[list[int]]] = {}
+    for _, prompt, params in ray.get(trainer.engine.seen.remote()):
+        number = trainer.tokenizer.decode(prompt).partition("<|im_start|>user\n")[2].partition("<tool_call>")[0]
+        turns.setdefault(number, []).append(prompt)
+        assert params["stop_token_ids"] == [trainer.tokenizer.convert_tokens_to_ids(IM_END)]
+        assert 0 < params["max_tokens"] <= 4000
+    rollouts = [prompts for number, prompts in turns.items() if "rollout" in number]
+    assert len(rollouts) == 16
+    assert sorted(map(len, rollouts)) == [1] * 14 + [2] * 2
+    for prompts in rollouts:
+        assert all(later[: len(prompt)] == prompt for prompt, later in pairwise(prompts))
 
 
 def test_the_router_has_forgotten_every_trajectory(trainer: running.Trainer, step: Any) -> None:
@@ -133,3 +138,22 @@ def test_what_roc_keeps_is_verls_mini_batch_without_padding(trainer: running.Tra
     keys = set(batch.keys)
     balanced = trainer._balance_batch(batch, metrics={})
     assert set(balanced.keys) == keys
+
+
+async def test_more_rollouts_may_wait_in_the_router_than_ray_runs_calls_at_once(ray_cluster: None) -> None:
+    """Ray lets 1,000 calls into an actor by default; with all of them waiting for a place none could be given back."""
+    from sandbox_service.integrations.verl.router import KVRouter
+
+    router = KVRouter.remote({"engine": "handle"}, {"kv_tokens": 1000, "max_response": 900})
+    ended = []
+
+    async def rollout(name: str) -> None:
+        server, _ = await router.acquire_server.remote(name, prompt_ids=[0] * 10)
+        router.release_server.remote(server, name)
+        await router.trajectory_ended.remote(name)
+        ended.append(name)
+
+    await asyncio.wait_for(asyncio.gather(*(rollout(str(index)) for index in range(1200))), 60)
+    assert len(ended) == 1200
+    assert (await router.get_status.remote())["trajectories"] == 0
+    ray.kill(router)

@@ -32,17 +32,16 @@ def compose(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("ppo_trainer", list(overrides))
 
 
-def small(model: Path, data: Path, url: str, n: int, *more: str) -> DictConfig:
-    """What one CPU can run: `n` rollouts a prompt, a model of nothing, the service at `url`."""
+def small(model: Path, data: Path, n: int, *more: str) -> DictConfig:
+    """What one CPU can run: `n` rollouts a prompt, a model of nothing."""
     return compose([
         f"actor_rollout_ref.model.path={model}", f"data.train_files={data}", f"data.val_files={data}",
         "data.train_batch_size=2", "data.max_prompt_length=4096", "data.max_response_length=4000",
-        "data.dataloader_num_workers=0", "actor_rollout_ref.rollout.name=vllm", "data.shuffle=False", f"actor_rollout_ref.rollout.n={n}",
+        "data.dataloader_num_workers=0", "actor_rollout_ref.rollout.name=vllm", "data.shuffle=False",
+        f"actor_rollout_ref.rollout.n={n}",
         "actor_rollout_ref.rollout.calculate_log_probs=True", "actor_rollout_ref.rollout.agent.num_workers=1",
-        "actor_rollout_ref.rollout.multi_turn.enable=True", "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=4",
-        "actor_rollout_ref.rollout.agent.default_agent_loop=rstar2", "reward.num_workers=1",
-        "reward.reward_manager.name=sandbox_verify", "trainer.v1.trainer_mode=sync", "trainer.n_gpus_per_node=1",
-        f"+sandbox.url={url}", *more,
+                "reward.num_workers=1", "trainer.v1.trainer_mode=sync", "trainer.n_gpus_per_node=1",
+        *more,
     ])  # fmt: skip
 
 
@@ -64,7 +63,9 @@ class ScriptedEngine:
         self._asked: Counter[str] = Counter()
         self._seen: list[tuple[str, list[int], dict[str, Any]]] = []
 
-    def generate(self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any) -> TokenOutput:
+    def generate(
+        self, request_id: str, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any
+    ) -> TokenOutput:
         self._seen.append((request_id, list(prompt_ids), dict(sampling_params)))
         prompt = self._tokenizer.decode(prompt_ids)
         question = prompt.partition("<|im_start|>user\n")[2].partition(IM_END)[0].rpartition("\n")[2]
@@ -99,8 +100,8 @@ class Trainer(PPOTrainerSync):
         self._init_tokenizer()
         self._init_dataloader()
         model = config.actor_rollout_ref.model.path
-        self.engines = {f"engine-{index}": ScriptedEngine.remote(model) for index in range(2)}
-        self.router = get_router_handle(self.engines, router)
+        self.engine = ScriptedEngine.remote(model)
+        self.router = get_router_handle({f"engine-{index}": self.engine for index in range(2)}, router)
         client = LLMServerClient(config, self.router)
         self.rewards = ray.remote(RewardLoopWorker).options(num_cpus=0).remote(config)
         self.agent_loop_manager = AgentLoopManagerTQ.create(config, client, None, [self.rewards])
@@ -114,7 +115,7 @@ class Trainer(PPOTrainerSync):
 
     def close(self) -> None:
         tq.kv_clear(partition_id="train", keys=[key for keys in tq.kv_list().values() for key in keys])
-        for actor in (*self.agent_loop_manager.agent_loop_workers, *self.engines.values(), self.rewards, self.router):
+        for actor in (*self.agent_loop_manager.agent_loop_workers, self.engine, self.rewards, self.router):
             ray.kill(actor)
 
 

@@ -1,4 +1,4 @@
-"""What `sandbox-service eval` reads, and the protocol it keeps to unless told otherwise; `tests/e2e/test_eval.py` runs it."""
+"""What `sandbox-service eval` reads, and its protocol; `tests/e2e/test_eval.py` runs it."""
 
 from __future__ import annotations
 

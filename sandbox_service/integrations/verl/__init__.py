@@ -9,7 +9,7 @@
 | replay buffer | `sampler.RoCReplayBuffer` | `trainer.v1.sampler.custom_sampler` |
 | router | `router.KVRouter` | `actor_rollout_ref.rollout.router_config_path` |
 
-Experimental: the replay buffer and the router have not been run in verl yet.
+`make integrations-test` runs them in verl on CPUs, with an engine that follows a script; nothing was run on GPUs.
 
 Where the service is: `+sandbox.url=http://...` on verl's command line (and `+sandbox.api_key=...` if it has keys).
 """

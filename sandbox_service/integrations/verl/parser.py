@@ -1,7 +1,8 @@
 """A tool parser for verl's own `tool_agent`: `<tool_call>{...}</tool_call>` whose broken calls go back to the model.
 
 verl's `hermes` drops a call that is no JSON, and then the rollout ends as if the model had not called. Here every
-call is handed on, broken ones with their text for arguments, and verl answers those with what is wrong.
+call is handed on; for arguments a broken one has its text, as a JSON string, which `SandboxTool` answers with what is
+wrong and counts as an error.
 """
 
 from __future__ import annotations
@@ -31,4 +32,4 @@ def _call(body: str) -> FunctionCall:
         found = json.loads(body)
         return FunctionCall(name=found["name"], arguments=json.dumps(found["arguments"], ensure_ascii=False))
     except (ValueError, KeyError, TypeError, RecursionError):
-        return FunctionCall(name=TOOL_NAME, arguments=body)
+        return FunctionCall(name=TOOL_NAME, arguments=json.dumps(body))

@@ -31,15 +31,19 @@ class SandboxTool(BaseTool):
         self._sandbox = episode.client(str(config["url"]), config.get("api_key"))
 
     async def execute(
-        self, instance_id: str, parameters: dict[str, Any], **kwargs: Any
+        self, instance_id: str, parameters: dict[str, Any] | str, **kwargs: Any
     ) -> tuple[ToolResponse, float, dict[str, Any]]:
-        """Run one call. `agent_data`, if verl gives it, collects the outcomes in `extra_fields["outcomes"]`."""
+        """Run one call; a string is the text of one that `JsonToolParser` could not read.
+
+        `agent_data`, if verl gives it, collects the outcomes in `extra_fields["outcomes"]`.
+        """
         agent_data = kwargs.get("agent_data")
         outcomes = [] if agent_data is None else agent_data.extra_fields.setdefault("outcomes", [])
         labels = {} if agent_data is None else {"request_id": str(agent_data.request_id)}
         limits = {"wall_s": self.config.get("wall_s", 4.0)}
         try:
-            call = to_call({"name": TOOL_NAME, "arguments": parameters}, limits=limits, labels=labels, priority="batch")
+            asked = parameters if isinstance(parameters, str) else {"name": TOOL_NAME, "arguments": parameters}
+            call = to_call(asked, limits=limits, labels=labels, priority="batch")
         except ToolCallError as error:
             outcomes.append(PARSE_ERROR)
             return ToolResponse(text=str(error)), 0.0, {}
