@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,48 +15,8 @@ import pytest
 
 from sandbox_service.gateway import server
 from tests.conftest import WaitUntil
+from tests.gateway.apart import process
 from tests.gateway.conftest import Gateway, ScriptedWorker
-
-SERVE = "from sandbox_service.config import Settings; from sandbox_service.gateway.app import serve; serve(Settings())"
-
-
-class Process:
-    """A gateway in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.events: list[dict[str, object]] = []
-
-    async def event(self, name: str) -> dict[str, object]:
-        """Read the log until this event; every line of it is JSON."""
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            self.events.append(json.loads(line))
-            if self.events[-1]["event"] == name:
-                return self.events[-1]
-        raise AssertionError(f"no {name} in {self.events}")
-
-
-@contextlib.asynccontextmanager
-async def process(**environment: str) -> AsyncIterator[Process]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        SERVE,
-        env={"PATH": os.environ["PATH"], **environment},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Process(child)
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
-
-
-@pytest.fixture
-def environment(redis_url: str, prefix: str) -> dict[str, str]:
-    return {"SANDBOX_REDIS_URL": redis_url, "SANDBOX_REDIS_PREFIX": prefix, "SANDBOX_PORT": "0"}
 
 
 async def raw(url: str, *parts: bytes, pause_s: float = 0) -> bytes:
