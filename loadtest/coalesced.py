@@ -45,7 +45,7 @@ async def measure(url: str, rounds: int) -> dict[str, object]:
     async with AsyncSandboxClient(url) as client:
         took = [await round_ms(client, slow=(17 * number) % CALLS) for number in range(rounds)]
         repeated = client.stats().retries
-    summary = summary_ms(sorted(sum(took, [])))
+    summary = summary_ms(sorted(ms for each in took for ms in each))
     return {
         "rounds": rounds,
         "quick_calls": sum(map(len, took)),

@@ -31,11 +31,12 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def process(**environment: str) -> AsyncIterator[Process]:
+async def process(before: str = "", **environment: str) -> AsyncIterator[Process]:
+    """`before`: what it does first, as Python."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        SERVE,
+        f"{before}\n{SERVE}",
         env={"PATH": os.environ["PATH"], **environment},
         stderr=asyncio.subprocess.PIPE,
     )
