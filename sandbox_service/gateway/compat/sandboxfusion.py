@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sandbox_service.errors import InvalidCall
+from sandbox_service.gateway.body import has_too_many_values
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat.dialect import Asked
 from sandbox_service.gateway.compat.holding import run_held
@@ -185,8 +186,11 @@ def _read_notebook(content: str) -> tuple[str, list[Answer]]:
 
     SECURITY: the file is the cells' own; what is not of the known form is no result (tests/compat).
     """
+    document = base64.b64decode(content)
+    if has_too_many_values(document):
+        return "died", []
     try:
-        told = json.loads(base64.b64decode(content))
+        told = json.loads(document)
         cells = [
             {
                 "stdout": str(cell["stdout"]),
