@@ -325,7 +325,7 @@ async def test_a_notebook_has_files_and_no_memory_of_others(http: httpx.AsyncCli
     assert found["cells"][0]["error"][0]["ename"] == "NameError"
     found = await run_jupyter(http, [])
     assert (found["status"], found["cells"]) == ("Success", [])
-    found = await run_jupyter(http, ["1"], files={"a": "%"})
+    found = await run_jupyter(http, ["1"], files={"a": "a"})
     assert (found["status"], found["driver"], found["cells"]) == ("SandboxError", None, [])
     assert "not base64" in found["message"]
 
