@@ -207,7 +207,6 @@ NANO = Recipe(
         ),
         tool_wall_s=2.0,
         response_chars=40,
-        micro_batch=64,
     ),
     evaluation=Evaluation("held-out", problems=288, samples=4, temperature=1.0, max_tokens=224, turns=4),
 )
