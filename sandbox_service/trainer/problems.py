@@ -129,6 +129,7 @@ DATA: dict[str, tuple[tuple[_Make, ...], float]] = {
     "two-calls": (ONE_CALL[::2] + TWO_CALLS + ONE_CALL[1::2] + TWO_CALLS, 0.1),
     "large": (FAMILIES, 0.7),
     "held-out": (FAMILIES, 0.25),
+    "held-out-one-call": (ONE_CALL, 0.0),
 }
 """Families, in turn, and the share of large numbers of each set of problems."""
 _HELD_OUT_OF = 8
@@ -143,7 +144,8 @@ def problems(data: str, seed: object, count: int) -> list[Problem]:
     families, large = DATA[data]
     r = random.Random(f"{data}/{seed}")
     return [
-        _draw(families[index % len(families)], r, large, held_out=data == "held-out").problem for index in range(count)
+        _draw(families[index % len(families)], r, large, held_out=data.startswith("held-out")).problem
+        for index in range(count)
     ]
 
 

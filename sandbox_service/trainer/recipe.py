@@ -113,6 +113,8 @@ class Evaluation:
     temperature: float
     max_tokens: int
     turns: int
+    at_start: bool = True
+    """Of the policy that RL begins with, too."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from sandbox_service.trainer.engine import LocalEngine
 from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.groups import Group, play_groups
 from sandbox_service.trainer.inference import Engine
-from sandbox_service.trainer.measure import by_family, describe, interval, scores
+from sandbox_service.trainer.measure import by_family, describe, describe_kept, interval, scores
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.problems import plans, problems
 from sandbox_service.trainer.prompts import TEMPLATES
@@ -112,7 +112,7 @@ class Training:
     async def run(self) -> None:
         optimizer = self._optimizer()
         done, age = load_latest(self.folder, self.policy, optimizer)
-        if not done:
+        if not done and self.recipe.evaluation.at_start:
             await self.evaluate("sft")
         first = 1
         for stage in self.recipe.rl.stages:
@@ -141,7 +141,8 @@ class Training:
         played = time.monotonic()
         trained = update(self.policy, optimizer, kept, rl)
         times = {"played_s": played - begun, "trained_s": time.monotonic() - played}
-        line = {"stage": stage.name, "step": step, "lost": lost, **describe(groups), **asdict(trained), **times}
+        told = {**describe(groups), **describe_kept(kept), **asdict(trained), **times}
+        line = {"stage": stage.name, "step": step, "lost": lost, **told}
         self.metrics.add(str(step), line)
         self.say(
             f"stage {stage.name} step {step}: reward {line['reward']:.3f}, tool errors in correct rollouts "
@@ -185,6 +186,7 @@ class Training:
         best = scores([group for group in greedy if group])
         line = {
             "mean": sum(means) / len(means),
+            "any": sum(score > 0 for score in means) / len(means),
             "interval": interval(means),
             "greedy": sum(best) / len(best),
             "greedy_interval": interval(best),
