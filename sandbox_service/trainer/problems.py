@@ -160,14 +160,14 @@ def _draw(make: _Make, r: random.Random, large: float, *, held_out: bool) -> Tas
 
 _MIX: dict[str, tuple[float, float, float, float, float]] = {
     #              right bug→right wrong guess format
-    "modpow": (0.25, 0.25, 0.25, 0.15, 0.10),
-    "lcm": (0.12, 0.38, 0.25, 0.15, 0.10),
+    "modpow": (0.15, 0.20, 0.40, 0.15, 0.10),
+    "lcm": (0.08, 0.27, 0.40, 0.15, 0.10),
     "count": (0.02, 0.00, 0.78, 0.15, 0.05),
-    "digitsum": (0.12, 0.38, 0.25, 0.15, 0.10),
-    "inverse": (0.25, 0.15, 0.20, 0.30, 0.10),
-    "binomial": (0.15, 0.20, 0.45, 0.10, 0.10),
-    "digits-power": (0.20, 0.30, 0.25, 0.15, 0.10),
-    "lcm-digits": (0.15, 0.35, 0.25, 0.15, 0.10),
+    "digitsum": (0.08, 0.27, 0.40, 0.15, 0.10),
+    "inverse": (0.15, 0.15, 0.30, 0.30, 0.10),
+    "binomial": (0.10, 0.20, 0.50, 0.10, 0.10),
+    "digits-power": (0.15, 0.25, 0.35, 0.15, 0.10),
+    "lcm-digits": (0.10, 0.30, 0.35, 0.15, 0.10),
 }
 _SFT_LARGE = 0.1
 
