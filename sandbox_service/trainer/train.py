@@ -18,7 +18,7 @@ from torch.optim import AdamW
 from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.client.tools import ToolCallError
 from sandbox_service.models import Call
-from sandbox_service.trainer.checkpoint import Lines, load_latest, open_run, save_latest, save_policy
+from sandbox_service.trainer.checkpoint import Lines, load_latest, open_run, owned, save_latest, save_policy
 from sandbox_service.trainer.engine import LocalEngine
 from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.groups import Group, play_groups
@@ -46,12 +46,13 @@ def use_threads(count: int) -> None:
 
 async def train(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, say: Say) -> None:
     """Do whatever is left to do of a run. ServiceFault: the service lost too many rollouts; start again later."""
-    run = open_run(folder, recipe, seed)
-    if left := await sandbox.cancel_label("run", run):
-        say(f"cancelled {left} calls that an earlier start of {run} had left")
-    if not (folder / "sft").exists():
-        await start(recipe, seed, folder, sandbox, run, say)
-    await Training(recipe, seed, folder, sandbox, run, say).run()
+    with owned(folder):
+        run = open_run(folder, recipe, seed)
+        if left := await sandbox.cancel_label("run", run):
+            say(f"cancelled {left} calls that an earlier start of {run} had left")
+        if not (folder / "sft").exists():
+            await start(recipe, seed, folder, sandbox, run, say)
+        await Training(recipe, seed, folder, sandbox, run, say).run()
 
 
 async def start(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, run: str, say: Say) -> None:
