@@ -8,8 +8,8 @@ Invariants: what is not listed gets ENOSYS; another architecture or the x32 bit 
 compared in the 32 bits that the kernel takes, never more, so that set high bits can't turn a refusal into a pass.
 All checked arguments are of types int, unsigned or narrower, or flags whose listed bits are in the low half.
 
-A killed process is reported by its wait status alone (SIGSYS). Which call it was, only the machine's log tells (audit
-record 1326: pid, syscall); it is rate-limited and not the worker's to read. What lies in memory, such as the flags of
+A killed process is reported by its wait status alone (SIGSYS). Which call it was, only the machine's log tells
+(worker/kernel_log.py). What lies in memory, such as the flags of
 clone3, no filter can see.
 
 Standard library only, and no neighbours: it runs in the jail, in the zygote, which must stay small.
@@ -173,9 +173,18 @@ def build(machine: str | None = None, loopback: bool = False) -> bytes:
 
 def read_table(machine: str) -> dict[int, Rule]:
     """The rule of each listed system call number."""
+    return {number: rule for number, _, rule in _rows(machine)}
+
+
+def names(machine: str) -> dict[int, str]:
+    """The name of each listed system call number."""
+    return {number: name for number, name, _ in _rows(machine)}
+
+
+def _rows(machine: str) -> list[tuple[int, str, Rule]]:
     column = list(AUDIT_ARCH).index(machine)
     lines = (line.split() for line in TABLE.read_text().splitlines() if line and not line.startswith("#"))
-    return {int(fields[column]): fields[3] for fields in lines if fields[column] != "-"}
+    return [(int(fields[column]), fields[2], fields[3]) for fields in lines if fields[column] != "-"]
 
 
 def checks(loopback: bool) -> dict[Rule, Check]:

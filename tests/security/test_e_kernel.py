@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
 
 from sandbox_service.inside import seccomp
-from sandbox_service.models import Result
-from tests.security import mutations
-from tests.security.cases import case, prints
+from sandbox_service.models import Result, Status
+from tests.e2e.processes import pids
+from tests.security import machine, mutations
+from tests.security.cases import case, covers, prints
+from tests.security.harness import Attacker
 from tests.security.programs import KERNEL, NUMBERS
 
 X86 = os.uname().machine == "x86_64"
@@ -131,6 +134,32 @@ KILLING = [name for name in (
 def test_what_no_library_ever_asks_for_ends_the_process(result: Result) -> None:
     """Modules, kexec, reboot, swap, ports and file handles: SIGSYS for the whole process, by either filter alone."""
     prints("".join(f"{name} SIGSYS\n" for name in KILLING))(result)
+
+
+@covers("E05 P32")
+async def test_the_call_that_ended_a_program_is_named(attacker: Attacker) -> None:
+    """Where the kernel's log tells which system call ended a program, the Result does; never that of a child."""
+    if not has_kernel_log():
+        pytest.skip("no log of the kernel can be read here")
+    code = f"{KERNEL}\nprint(in_child(ask, 'reboot', 0, 0, 0, 0), flush=True); ask('kexec_load', 0, 0, 0, 0)"
+    told = ""
+    for _ in range(4):  # the kernel keeps 10 records in 5 s, of all programs of the machine
+        result = await attacker.call(code)
+        assert (result.status, result.signal, result.stdout) == (Status.SIGNALED, "SIGSYS", "SIGSYS\n")
+        told = (result.message or "").removeprefix("a system call that is not allowed").removeprefix(": ")
+        if told:
+            break
+        await asyncio.sleep(5)
+    assert told == "kexec_load"
+
+
+def has_kernel_log() -> bool:
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY))
+    except OSError:
+        return False
+    in_first_namespace = os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
+    return in_first_namespace and not any("/sbin/auditd" in machine.command_line(pid) for pid in pids())
 
 
 RAW_CODE = (
