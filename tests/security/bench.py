@@ -42,7 +42,7 @@ class Bench:
         job = Job.model_construct(**{**dict(call), "id": "bench", "limits": limits, "lowered": lowered})
         payload = job.model_dump_json().encode()
         execution = Execution("bench", "bench", 1, payload, 0.0, 0.0, call.timeout_s or TIMEOUT_S)
-        return Result.model_validate_json(await self._executor.execute(Run(execution, time.monotonic())))
+        return await self._executor.execute(Run(execution, time.monotonic()))
 
 
 @asynccontextmanager
