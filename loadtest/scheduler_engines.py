@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from loadtest.scheduler_sim import TOOL_LATENCY_S
+from loadtest.scheduler_workload import TOOL_LATENCY_S
 from sandbox_service.trainer import model
 from sandbox_service.trainer.engine import Eviction, LocalEngine
 from sandbox_service.trainer.fleet import Fleet

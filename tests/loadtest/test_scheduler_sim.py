@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.scheduler_engine import Speed
+from loadtest.scheduler_grid import simulate
 from loadtest.scheduler_report import plot, read, table
-from loadtest.scheduler_sim import LIMIT, MEAN_CALLS, MOST_TURNS, Speed, scripts, simulate
+from loadtest.scheduler_workload import LIMIT, MEAN_CALLS, MOST_TURNS, scripts
 from sandbox_service.trainer.scheduler import Policy
 
 

@@ -175,6 +175,19 @@ def test_an_expectation_counts_the_unfinished_too() -> None:
     assert need.survival()[BUCKETS // 2] > 0.7
 
 
+def test_who_is_in_the_middle_of_a_bucket_counts_as_not_ended_in_that_half() -> None:
+    """In a first wave all are in the same bucket. Those that had not left it did not count, so the few that had ended
+    there looked like half of all: too many were admitted, and a third of what `static` computes again was.
+    """
+    need, per_bucket = Expected(64 * BUCKETS), 64
+    for _ in range(96):
+        need.grew(0, 7 * per_bucket + per_bucket // 2)
+    for _ in range(4):
+        need.grew(0, 7 * per_bucket + per_bucket // 4)
+        need.finished(7 * per_bucket + per_bucket // 4)
+    assert need.survival()[8] / need.survival()[7] == pytest.approx(0.92, abs=0.02)
+
+
 def test_an_expectation_is_below_the_worst_case_and_not_below_what_is_held() -> None:
     held = [(PROMPT, PROMPT + n) for n in range(0, LIMIT, 4)]
     assert sum(length for _, length in held) <= Expected(LIMIT).tokens(held) < WorstCase(LIMIT).tokens(held)
