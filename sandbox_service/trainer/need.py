@@ -18,6 +18,10 @@ BUCKETS = 32
 _PRIOR = 4.0
 """How many rollouts through each bucket the prior counts for."""
 
+_PRIOR_POWER = 1.5
+"""Before anything is known the share of responses longer than x is (1 - x / limit) to this power: shorter than equally
+likely, because a first wave that is too small costs time that nothing makes up for, one too large a few preemptions."""
+
 _REMEMBERED = 8192
 """Past this many finished rollouts the older half of the evidence is forgotten: a policy in training changes."""
 
@@ -64,8 +68,8 @@ class Expected:
     length, comes from finished *and* unfinished rollouts: the first to finish are the short ones, and an average over
     the finished alone would take them for typical. In each bucket the hazard is the responses that ended there over
     the buckets that responses went through, parts counted as parts; whoever is in the middle of the longest bucket
-    reached has not ended there so far, and that half counts. Before anything is known every length up to the limit is
-    equally likely; a run that has the lengths of an earlier step starts with those (`learn`).
+    reached has not ended there so far, and that half counts. `_PRIOR_POWER`
+    says what is assumed before; a run that has the lengths of an earlier step starts with those (`learn`).
 
     The margin is `deviations` standard deviations of that occupancy. A preemption adds `_STEP`, a finished rollout
     takes away `_STEP * tolerated`, within `_LEAST` and `_MOST`: a first wave of which nothing was known preempts many,
@@ -123,8 +127,8 @@ class Expected:
             share, self._survival, self._considered = 1.0, [], self._evidence
             for b in range(BUCKETS):
                 self._survival.append(max(share, 1e-9))
-                uniform = 1.0 / (BUCKETS - b - 0.5)
-                share *= math.exp(-(self._ended[b] + _PRIOR * uniform) / (self._passed[b] + _PRIOR))
+                prior = _PRIOR_POWER / (BUCKETS - b - 0.5)
+                share *= math.exp(-(self._ended[b] + _PRIOR * prior) / (self._passed[b] + _PRIOR))
         return self._survival
 
     def grew(self, before: int, after: int) -> None:
