@@ -1,12 +1,17 @@
 """Rollouts on real engines: each policy of the scheduler with local engines of `trainer/engine.py`, side by side.
 
-    python -m loadtest.scheduler_engines [--engines 2] [--rollouts 24] [--pressure 4] [--rounds 3] [--out FILE]
+    python -m loadtest.scheduler_engines [--engines 2] [--rollouts 24] [--pressure 4] [--seeds 0 1 2] [--out FILE]
 
 A small Qwen3 with random weights generates turns whose lengths are scripted (log-normal, 1 to 4 turns of a rollout, no
 stop token), with tool calls that take what calls of the service took (`tool_latency.json`). Each engine has a fixed KV
 budget: what all its rollouts hold at full length, divided by the pressure. A rollout has the same tokens under each
-policy, but for the rare draw that rounding decides. Seconds are of this machine and noisy, so the ratio to `expected`
-is taken within a round. The engines share the processors, so that time shows what is computed, not what stands idle.
+policy, but for the rare draw that rounding decides. `--out` appends a line of JSON per measurement, and the table is of
+all that the file has, so a long run can be made in pieces.
+
+Two clocks: the time that passes, and the processor time of this process, in which nothing but the engines computes.
+The engines share the processors: two of them do not take half the time of one, and where an engine stands idle another
+goes on faster. So what is compared is how much each policy makes them compute: passes with few rollouts in them, and
+tokens computed again. Ratios are to `expected` with the same rollouts.
 """
 
 from __future__ import annotations
@@ -62,9 +67,11 @@ def scripts(count: int, seed: int) -> list[Script]:
 @dataclass
 class Measured:
     policy: str
+    engines: int
     pressure: float
-    round: int
+    seed: int
     makespan_s: float
+    cpu_s: float
     generated: int
     recomputed: int
     preempted: int
@@ -86,7 +93,7 @@ async def play(fleet: Fleet, index: int, script: Script) -> list[int]:
 
 
 def run(
-    policy: Policy, replica: model.Policy, pressure: float, engines: int, workload: list[Script], round: int
+    policy: Policy, replica: model.Policy, pressure: float, engines: int, workload: list[Script], seed: int
 ) -> tuple[Measured, list[list[int]]]:
     """One policy at one pressure: what it cost, and the tokens of each rollout."""
     capacity = max(PROMPT + LIMIT, int(sum(PROMPT + script.response for script in workload) / engines / pressure))
@@ -94,20 +101,45 @@ def run(
     need = None
     if policy is Policy.EXPECTED:
         need = Expected(LIMIT)
-        need.learn(script.response for script in scripts(len(workload), round + 1000))
+        need.learn(script.response for script in scripts(len(workload), seed + 1000))
 
     async def together() -> tuple[Measured, list[list[int]]]:
         made = [LocalEngine(replica, capacity, name=f"engine-{n}", evict=evict) for n in range(engines)]
-        fleet, begun = Fleet(policy, LIMIT, made, need), time.monotonic()
+        fleet, begun, cpu = Fleet(policy, LIMIT, made, need), time.monotonic(), time.process_time()
         tokens = await asyncio.gather(*(play(fleet, index, script) for index, script in enumerate(workload)))
-        took_s = time.monotonic() - begun
+        took_s, cpu_s = time.monotonic() - begun, time.process_time() - cpu
         for engine in made:
             engine.close()
         generated = sum(sum(script.turns) for script in workload)
-        cost = Measured(policy.value, pressure, round, took_s, generated, fleet.recomputed_tokens, fleet.preemptions)
+        again, preempted = fleet.recomputed_tokens, fleet.preemptions
+        cost = Measured(policy.value, engines, pressure, seed, took_s, cpu_s, generated, again, preempted)
         return cost, list(tokens)
 
     return asyncio.run(together())
+
+
+def table(measured: list[Measured]) -> str:
+    """Of each policy at each number of engines and pressure: means over the seeds, ratios to `expected`."""
+    ours = {(m.engines, m.pressure, m.seed): m for m in measured if m.policy == Policy.EXPECTED.value}
+    lines = [
+        "| engines | pressure | policy | seeds | time | processor time | preempted | recomputed / generated |",
+        "|" + "---|" * 8,
+    ]
+    for engines, pressure in sorted({(m.engines, m.pressure) for m in measured}):
+        for policy in Policy:
+            mine = [m for m in measured if (m.engines, m.pressure, m.policy) == (engines, pressure, policy.value)]
+            if not mine:
+                continue
+            pairs = [(m, ours[m.engines, m.pressure, m.seed]) for m in mine]
+            cells = [
+                *(str(engines), f"{pressure:g}", f"`{policy.value}`", str(len(mine))),
+                f"{statistics.mean(m.makespan_s / our.makespan_s for m, our in pairs):.2f}",
+                f"{statistics.mean(m.cpu_s / our.cpu_s for m, our in pairs):.2f}",
+                f"{statistics.mean(m.preempted for m in mine):.0f}",
+                f"{statistics.mean(m.recomputed / m.generated for m in mine):.2f}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -115,31 +147,26 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=2)
     parser.add_argument("--rollouts", type=int, default=24, help="per engine")
     parser.add_argument("--pressure", type=float, nargs="+", default=[4])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="write all measurements to this file, as JSON")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="append the measurements to this file, as JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     replica = model.Policy(SHAPE)
-    measured = list[Measured]()
-    for round, pressure in itertools.product(range(options.rounds), options.pressure):
-        workload, expected = scripts(options.engines * options.rollouts, round), None
+    there = options.out.read_text().splitlines() if options.out and options.out.exists() else []
+    measured = [Measured(**json.loads(line)) for line in there]
+    for seed, pressure in itertools.product(options.seeds, options.pressure):
+        workload, expected = scripts(options.engines * options.rollouts, seed), None
         for policy in Policy:
-            cost, tokens = run(policy, replica, pressure, options.engines, workload, round)
+            cost, tokens = run(policy, replica, pressure, options.engines, workload, seed)
             expected = expected or tokens
             cost.differ = sum(mine != theirs for mine, theirs in zip(tokens, expected, strict=True))
             measured.append(cost)
             print(cost, flush=True)
-    print("pressure policy           time / expected   recomputed/generated preempted (medians of the rounds)")
-    ours = {(m.pressure, m.round): m.makespan_s for m in measured if m.policy == Policy.EXPECTED.value}
-    for pressure, policy in itertools.product(options.pressure, Policy):
-        mine = [m for m in measured if (m.pressure, m.policy) == (pressure, policy.value)]
-        ratio = statistics.median(m.makespan_s / ours[m.pressure, m.round] for m in mine)
-        again = statistics.median(m.recomputed / m.generated for m in mine)
-        preempted = statistics.median(m.preempted for m in mine)
-        print(f"{pressure:8} {policy.value:16} {ratio:15.2f} {again:22.3f} {preempted:9}")
-    if options.out:
-        options.out.write_text(json.dumps([asdict(m) for m in measured], indent=1) + "\n")
+            if options.out:
+                with options.out.open("a") as out:
+                    out.write(json.dumps(asdict(cost)) + "\n")
+    print(table(measured))
 
 
 if __name__ == "__main__":
