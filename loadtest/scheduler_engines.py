@@ -1,10 +1,13 @@
 """Rollouts on real engines: each policy of the scheduler with local engines of `trainer/engine.py`, side by side.
 
-    python -m loadtest.scheduler_engines [--engines 2] [--rollouts 24] [--pressure 4] [--seeds 0 1 2] [--out FILE]
+    python -m loadtest.scheduler_engines [--engines 2] [--rollouts 64] [--pressure 4] [--seeds 0 1 2] [--out FILE]
+                                         [--tools 0.004]
 
-A small Qwen3 with random weights generates turns whose lengths are scripted (log-normal, 1 to 4 turns of a rollout, no
-stop token), with tool calls that take what calls of the service took (`tool_latency.json`). Each engine has a fixed KV
-budget: what all its rollouts hold at full length, divided by the pressure. A rollout has the same tokens under each
+A scale model of the paper's step: the rollouts of `scheduler_workload.py` with their lengths divided by 27, generated
+by a Qwen3 with random weights and the shape of the trainer's smallest recipe, without a stop token. Each engine has a
+fixed KV budget: what all its rollouts hold at full length, divided by the pressure. A turn that takes half a minute on
+the paper's engines takes a tenth of a second here, so tool calls are shortened as much (`--tools`); with `--tools 1`
+they take what calls through the service took, which is longer than a turn. A rollout has the same tokens under each
 policy, but for the rare draw that rounding decides. `--out` appends a line of JSON per measurement, and the table is of
 all that the file has, so a long run can be made in pieces.
 
@@ -20,7 +23,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import random
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -28,7 +30,8 @@ from pathlib import Path
 
 import torch
 
-from loadtest.scheduler_workload import TOOL_LATENCY_S
+from loadtest import scheduler_workload
+from loadtest.scheduler_workload import Script, Turn
 from sandbox_service.trainer import model
 from sandbox_service.trainer.engine import Eviction, LocalEngine
 from sandbox_service.trainer.fleet import Fleet
@@ -37,31 +40,26 @@ from sandbox_service.trainer.need import Expected
 from sandbox_service.trainer.recipe import Architecture
 from sandbox_service.trainer.scheduler import Policy
 
-SHAPE = Architecture(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=128, vocabulary=128, positions=320)
-LIMIT, PROMPT, TOOL_TOKENS = 256, 12, 8
+SHAPE = Architecture()
+LIMIT = 448
+SCALE = LIMIT / scheduler_workload.LIMIT
+SPREAD = 0.6
 
 
-@dataclass(frozen=True)
-class Script:
-    turns: tuple[int, ...]
-    """Tokens of each."""
-    tools_s: tuple[float, ...]
-
-    @property
-    def response(self) -> int:
-        return sum(self.turns) + TOOL_TOKENS * (len(self.turns) - 1)
+def scripts(rollouts: int, spread: float, seed: int) -> list[Script]:
+    """Those of the simulation, shorter."""
+    return [_shorter(script) for script in scheduler_workload.scripts(rollouts, spread, seed)]
 
 
-def scripts(count: int, seed: int) -> list[Script]:
-    chance, made = random.Random(seed), list[Script]()  # noqa: S311
-    while len(made) < count:
-        turns = chance.randint(1, 4)
-        own = min(LIMIT - TOOL_TOKENS * turns, max(8 * turns, round(chance.lognormvariate(4.5, 0.6))))
-        lengths = [own // turns] * (turns - 1)
-        made.append(
-            Script((*lengths, own - sum(lengths)), tuple(chance.choice(TOOL_LATENCY_S) for _ in range(turns - 1)))
-        )
-    return made
+def _shorter(script: Script) -> Script:
+    turns, left = [], LIMIT
+    for position, turn in enumerate(script.turns):
+        own, tool = max(1, int(turn.own * SCALE)), max(1, int(turn.tool * SCALE)) if position else 0
+        if own + tool > left:
+            break
+        left -= own + tool
+        turns.append(Turn(own, tool, turn.tool_s))
+    return Script(max(1, int(script.prompt * SCALE)), tuple(turns))
 
 
 @dataclass
@@ -69,6 +67,7 @@ class Measured:
     policy: str
     engines: int
     pressure: float
+    tools: float
     seed: int
     makespan_s: float
     cpu_s: float
@@ -79,40 +78,42 @@ class Measured:
     """Rollouts with other tokens than under the first policy."""
 
 
-async def play(fleet: Fleet, index: int, script: Script) -> list[int]:
-    name, tokens = f"rollout-{index}", [1 + index % 100] * PROMPT
+async def play(fleet: Fleet, index: int, script: Script, tools: float) -> list[int]:
+    name, tokens = f"rollout-{index}", [1 + index % 500] * script.prompt
     sampling = Sampling(1.0, frozenset(), f"{index}")
-    for turn, length in enumerate(script.turns):
-        made = await fleet.generate(name, tokens, length, sampling)
+    for turn in script.turns:
+        if turn.tool:
+            await asyncio.sleep(turn.tool_s * tools)
+            tokens += [0] * turn.tool
+        made = await fleet.generate(name, tokens, turn.own, sampling)
         tokens = tokens + made.tokens
-        if turn < len(script.tools_s):
-            await asyncio.sleep(script.tools_s[turn])
-            tokens += [0] * TOOL_TOKENS
     fleet.release(name)
     return tokens
 
 
 def run(
-    policy: Policy, replica: model.Policy, pressure: float, engines: int, workload: list[Script], seed: int
+    policy: Policy, replica: model.Policy, engines: int, rollouts: int, pressure: float, tools: float, seed: int
 ) -> tuple[Measured, list[list[int]]]:
-    """One policy at one pressure: what it cost, and the tokens of each rollout."""
-    capacity = max(PROMPT + LIMIT, int(sum(PROMPT + script.response for script in workload) / engines / pressure))
+    """One policy on so many engines with so many rollouts each: what it cost, and the tokens of each rollout."""
+    workload = scripts(engines * rollouts, SPREAD, seed)
+    longest = max(script.prompt for script in workload) + LIMIT
+    capacity = max(longest, int(sum(script.final for script in workload) / engines / pressure))
     evict: Eviction = "half" if policy is Policy.STATIC_BARRIER else "newest"
     need = None
     if policy is Policy.EXPECTED:
         need = Expected(LIMIT)
-        need.learn(script.response for script in scripts(len(workload), seed + 1000))
+        need.learn(script.final - script.prompt for script in scripts(len(workload), SPREAD, seed + 1000))
 
     async def together() -> tuple[Measured, list[list[int]]]:
         made = [LocalEngine(replica, capacity, name=f"engine-{n}", evict=evict) for n in range(engines)]
         fleet, begun, cpu = Fleet(policy, LIMIT, made, need), time.monotonic(), time.process_time()
-        tokens = await asyncio.gather(*(play(fleet, index, script) for index, script in enumerate(workload)))
+        tokens = await asyncio.gather(*(play(fleet, index, script, tools) for index, script in enumerate(workload)))
         took_s, cpu_s = time.monotonic() - begun, time.process_time() - cpu
         for engine in made:
             engine.close()
-        generated = sum(sum(script.turns) for script in workload)
+        generated = sum(turn.own for script in workload for turn in script.turns)
         again, preempted = fleet.recomputed_tokens, fleet.preemptions
-        cost = Measured(policy.value, engines, pressure, seed, took_s, cpu_s, generated, again, preempted)
+        cost = Measured(policy.value, engines, pressure, tools, seed, took_s, cpu_s, generated, again, preempted)
         return cost, list(tokens)
 
     return asyncio.run(together())
@@ -120,19 +121,21 @@ def run(
 
 def table(measured: list[Measured]) -> str:
     """Of each policy at each number of engines and pressure: means over the seeds, ratios to `expected`."""
-    ours = {(m.engines, m.pressure, m.seed): m for m in measured if m.policy == Policy.EXPECTED.value}
+    ours = {(m.engines, m.pressure, m.tools, m.seed): m for m in measured if m.policy == Policy.EXPECTED.value}
     lines = [
-        "| engines | pressure | policy | seeds | time | processor time | preempted | recomputed / generated |",
-        "|" + "---|" * 8,
+        "| engines | pressure | tools | policy | seeds | time | processor time | preempted | recomputed / generated |",
+        "|" + "---|" * 9,
     ]
-    for engines, pressure in sorted({(m.engines, m.pressure) for m in measured}):
+    for point in sorted({(m.engines, m.pressure, m.tools) for m in measured}):
         for policy in Policy:
-            mine = [m for m in measured if (m.engines, m.pressure, m.policy) == (engines, pressure, policy.value)]
+            mine = [m for m in measured if (m.engines, m.pressure, m.tools, m.policy) == (*point, policy.value)]
             if not mine:
                 continue
-            pairs = [(m, ours[m.engines, m.pressure, m.seed]) for m in mine]
+            pairs = [(m, ours[(*point, m.seed)]) for m in mine]
             cells = [
-                *(str(engines), f"{pressure:g}", f"`{policy.value}`", str(len(mine))),
+                *(f"{number:g}" for number in point),
+                f"`{policy.value}`",
+                str(len(mine)),
                 f"{statistics.mean(m.makespan_s / our.makespan_s for m, our in pairs):.2f}",
                 f"{statistics.mean(m.cpu_s / our.cpu_s for m, our in pairs):.2f}",
                 f"{statistics.mean(m.preempted for m in mine):.0f}",
@@ -145,8 +148,9 @@ def table(measured: list[Measured]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", type=int, default=2)
-    parser.add_argument("--rollouts", type=int, default=24, help="per engine")
+    parser.add_argument("--rollouts", type=int, default=64, help="per engine")
     parser.add_argument("--pressure", type=float, nargs="+", default=[4])
+    parser.add_argument("--tools", type=float, default=0.004, help="length of tool calls, in measured ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, help="append the measurements to this file, as JSON lines")
     options = parser.parse_args()
@@ -156,9 +160,9 @@ def main() -> None:
     there = options.out.read_text().splitlines() if options.out and options.out.exists() else []
     measured = [Measured(**json.loads(line)) for line in there]
     for seed, pressure in itertools.product(options.seeds, options.pressure):
-        workload, expected = scripts(options.engines * options.rollouts, seed), None
+        expected: list[list[int]] = []
         for policy in Policy:
-            cost, tokens = run(policy, replica, pressure, options.engines, workload, seed)
+            cost, tokens = run(policy, replica, options.engines, options.rollouts, pressure, options.tools, seed)
             expected = expected or tokens
             cost.differ = sum(mine != theirs for mine, theirs in zip(tokens, expected, strict=True))
             measured.append(cost)
