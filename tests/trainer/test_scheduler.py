@@ -166,6 +166,25 @@ def test_tool_results_that_do_not_fit_queue_their_rollout_once() -> None:
     assert scheduler.waiting() == 1
 
 
+@pytest.mark.parametrize("how", ["finished", "dropped"])
+def test_an_engine_that_preempted_admits_nobody_until_one_of_its_rollouts_ended(how: str) -> None:
+    """There is room for the preempted one at once, but the others grow on: it would only be preempted again."""
+    scheduler = Scheduler(Policy.EXPECTED, LIMIT, WorstCase(1))
+    scheduler.engine_joined("engine", 100)
+    for id in "012":
+        scheduler.submit(id, PROMPT)
+    attempts = {action.rollout: action.attempt for action in scheduler.next() if isinstance(action, Generate)}
+    assert scheduler.grew("0", 50, attempts["0"])
+    assert scheduler.grew("1", 46, attempts["1"])
+    assert scheduler.next() == [Abort("2", "engine", 1)]
+    assert scheduler.next() == []
+    if how == "finished":
+        assert scheduler.finished("1", 46, attempts["1"])
+    else:
+        scheduler.dropped("1")
+    assert scheduler.next() == [Generate("2", "engine", 2)]
+
+
 def test_what_is_announced_counts_until_the_next_word() -> None:
     scheduler = Scheduler(Policy.EXPECTED, LIMIT)
     scheduler.engine_joined("engine", CAPACITY)
