@@ -28,7 +28,7 @@ MAX_FIELDS = 16_384
 
 
 def decode(kind: type[M], body: bytes) -> M:
-    """Read a request. Raise BadRequest if it is no such message, TooLarge if it holds more than a gateway reads at once,
+    """Read a request. Raise BadRequest if it is no such message, TooLarge if it holds more than is read at once,
     InvalidCall if it has what this service does not know.
 
     Protocol buffers would drop such fields silently, and with them perhaps a limit that somebody relies on.
