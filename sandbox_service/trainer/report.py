@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from html import escape
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_service.trainer.journal import read_rollouts
 from sandbox_service.trainer.records import Rollout
 from sandbox_service.trainer.rewards import p_total
 from sandbox_service.trainer.tokens import Tokens
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES = (
     ("reward", "mean reward"),
@@ -51,7 +54,6 @@ def write_report(folder: Path) -> Path:
 
 def plot(runs: dict[str, list[dict[str, Any]]], *, stages: bool = False) -> str:
     """The curves of one or more runs, as SVG; `stages` marks where a stage begins."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained")
@@ -65,6 +67,13 @@ def plot(runs: dict[str, list[dict[str, Any]]], *, stages: bool = False) -> str:
         axes.set_ylim(bottom=0)
         if len(runs) > 1:
             axes.legend(fontsize=8)
+    return svg(figure)
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element, to be put into a page."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     written = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(written)  # type: ignore[no-untyped-call]
     text = written.getvalue().decode()
@@ -75,11 +84,11 @@ def _evaluations(lines: Sequence[dict[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td>{escape(line['name'])}<td>{line['mean']:.1%}"
         f"<td>{line['interval'][0]:.1%} to {line['interval'][1]:.1%}"
-        f"<td>{line['greedy']:.1%}<td>{line['errors_in_right']:.3f}<td>{line['calls']:.2f}<td>{line['tokens']:.0f}"
+        f"<td>{line['any']:.1%}<td>{line['greedy']:.1%}<td>{line['errors_in_right']:.3f}<td>{line['calls']:.2f}<td>{line['tokens']:.0f}"
         f"<td>{line['lost']}"
         for line in lines
     )
-    head = "after|mean|95 % interval|greedy|tool errors in correct|calls|tokens|lost".replace("|", "<th>")
+    head = "after|mean|95 % interval|any right|greedy|tool errors in correct|calls|tokens|lost".replace("|", "<th>")
     families = sorted({family for line in lines for family in line["by_family"]})
     by_family = "".join(
         f"<tr><td>{escape(family)}" + "".join(f"<td>{line['by_family'].get(family, 0):.0%}" for line in lines)

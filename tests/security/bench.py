@@ -45,7 +45,7 @@ class Bench:
         payload = job.model_dump_json().encode()
         execution = Execution("bench", "bench", 1, payload, 0.0, 0.0, call.timeout_s or TIMEOUT_S)
         run = Run(execution, time.monotonic())
-        result = Result.model_validate_json(await self._executor.execute(run))
+        result = await self._executor.execute(run)
         self.last_slot = run.slot
         return result
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import posixpath
 import signal
@@ -230,7 +231,12 @@ def _place_files(files: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _places(names: list[str]) -> dict[str, str]:
-    return {name: _place(name) for name in names}
+    """Return where files to be fetched lie. What no program can write to cannot be there, and is left out."""
+    places = {}
+    for name in names:
+        with contextlib.suppress(InvalidCall):
+            places[name] = _place(name)
+    return places
 
 
 def _place(name: str) -> str:
