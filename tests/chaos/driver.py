@@ -21,8 +21,9 @@ from pathlib import Path
 from rich.console import Console
 
 from loadtest.ledger import Ledger, Tally
-from tests.chaos.faults import FAULTS, Fault, Scene
+from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.rig import Rig, until
+from tests.chaos.scene import Scene
 
 CLIENTS = 24
 RECOVERY_S = 60.0

@@ -35,6 +35,13 @@ SAMPLES: dict[str, tuple[tuple[int, ...], ...]] = {
         (10, 5, 132),
     ),
     "family_of_socketpair": ((1, 1), (2, 1), (40, 1)),
+    "option_of_socket": (
+        *((0, 1, option) for option in range(80)),
+        *((0, 6, option) for option in (*range(1, 14), 14, 18, 19, 23, 25, 31, 33)),
+        *((0, 0, option) for option in (1, 2, 4, 11, 32, 33, 34, 35, 64)),
+        *((0, 41, option) for option in (16, 17, 18, 19, 20, 25, 26, 34, 59, 64, 67)),
+        *((0, level, option) for level in (17, 263, 282, 0xFFFFFFFF) for option in (1, 2, 103)),
+    ),
     "command_of_fcntl": (
         *((0, command) for command in (*range(17), 36, 38, 1024, 1025, 1026, 1030, 1033, 1039)),
         *((0, 1031, size) for size in (4096, 65536, 65537, 1 << 20)),

@@ -137,8 +137,9 @@ class CodeJudge:
         asked = Checks(checks=checks, timeout_s=max(0.001, until - now))
         begun = time.monotonic()
         try:
-            verdicts = await verify(self._calls, tenant, asked, arrived=now)
-        except SandboxError:
+            async with asyncio.timeout(until - now):
+                verdicts = await verify(self._calls, tenant, asked, arrived=now)
+        except (SandboxError, TimeoutError):
             return [_result(submission, "queue_timeout") for submission in submissions]
         cost = (time.monotonic() - begun) / len(submissions)
         return [_verdict(s, verdict, cost) for s, verdict in zip(submissions, verdicts, strict=True)]
