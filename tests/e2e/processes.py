@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from tests.conftest import WaitUntil
 
 
 def pids() -> Iterator[int]:
@@ -52,3 +56,16 @@ def name_of(pid: int) -> str:
 def jails_below(pid: int) -> list[int]:
     """The nsjail processes that a service started by `pid` runs."""
     return [each for each in descendants_of(pid) if name_of(each) == "nsjail"]
+
+
+async def kill_the_zygote_above(mark: str, wait_until: WaitUntil) -> None:
+    """Find the process of this name in one of our jails, and kill the zygote that forked it."""
+    found: list[int] = []
+
+    def find() -> bool:
+        zygotes = (zygote for jail in jails_below(os.getpid()) for zygote in children_of(jail))
+        found[:] = [zygote for zygote in zygotes if mark in map(name_of, descendants_of(zygote))]
+        return bool(found)
+
+    await wait_until(find, timeout_s=20)
+    os.kill(found[0], signal.SIGKILL)

@@ -218,3 +218,31 @@ async def test_what_is_refused_at_the_door_has_the_dialects_shape(gateway: Gatew
         answers.append(await gateway.client.post(path, content=bad, headers=as_json))
     for answer in answers:
         assert (answer.status_code // 100, set(answer.json())) == (4, {key}), answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/faas/sandbox/", "/faas/sandbox/v1/ping", "/v1/ping", "/x/ping", "/x/status"])
+async def test_who_asks_whether_it_lives_is_told_so(gateway: Gateway, path: str) -> None:
+    """Below any path; what no client asks for is still not there."""
+    assert (await gateway.client.get(path)).status_code == 200
+    assert (await gateway.client.get("/v1/calls/")).status_code == 404
+
+
+async def test_the_time_of_a_call_is_its_clients(
+    gateway: Gateway, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl waits for both limits and 10 s more; a second of it is the answer's way. open-r1 waits for 30 s."""
+    monkeypatch.undo()
+    asked = {**FREE, "compile_timeout": 7, "run_timeout": 20}
+    await gateway.client.post("/run_code", json=asked)
+    await gateway.client.post("/run_jupyter", json={"cells": ["1"], "total_timeout": 45})
+    await gateway.client.post("/api/v2/execute", json={**PISTON, "files": [{"content": "1"}], "run_timeout": 20_000})
+    await gateway.client.post("/run/long-batch", json={"submissions": [{"type": "python", "solution": "1"}]})
+    patience = [worker.jobs[each].timeout_s for each in worker.runs]
+    for found, expected in zip(patience, (36, 64, 29, 55), strict=True):
+        assert expected - 1 < (found or 0) <= expected, patience
+
+
+async def test_how_much_output_a_judge_shows_is_a_setting(start_gateway: StartGateway, worker: ScriptedWorker) -> None:
+    gateway = await start_gateway(judge_output_characters=100)
+    answer = await gateway.client.post("/run", json={"type": "python", "solution": "x" * 150})
+    assert answer.json()["stdout"] == "x" * 100

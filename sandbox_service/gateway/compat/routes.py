@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from sandbox_service.config import Settings, deploy_dir
-from sandbox_service.errors import SandboxError
+from sandbox_service.errors import NotFound, SandboxError
 from sandbox_service.gateway import answers
 from sandbox_service.gateway.answers import answer_json
 from sandbox_service.gateway.auth import Gatekeeper
@@ -33,7 +33,7 @@ _DATA_SETS = (
     ("GET", "/list_datasets"),
 )
 """Paths of SandboxFusion that are not here."""
-_HOME = "<!doctype html><title>sandbox-service</title><p>It runs. See <a href=openapi.json>openapi.json</a>.\n"
+_HOME = "<!doctype html><title>sandbox-service</title><p>It runs. See <a href=/openapi.json>openapi.json</a>.\n"
 
 
 def routes(
@@ -81,6 +81,7 @@ def routes(
         yield method, path, _no_data_sets
         yield method, f"/{{prefix:path}}{path}", _no_data_sets
     yield "GET", "/", _home
+    yield "GET", "/{prefix:path}/", _home
 
 
 def problem(path: str, error: SandboxError, headers: Mapping[str, str] | None = None) -> Response:
@@ -103,4 +104,6 @@ async def _no_data_sets(request: Request) -> Response:
 
 
 async def _home(request: Request) -> Response:
+    if request.url.path.startswith("/v1/"):
+        raise NotFound("no such route; see /openapi.json")
     return HTMLResponse(_HOME)
