@@ -309,14 +309,15 @@ async def test_a_slot_that_lost_its_init_is_replaced(wait_until: WaitUntil) -> N
 
 
 async def test_a_slot_that_lost_its_init_is_replaced_is_really_caused_by(wait_until: WaitUntil) -> None:
-    """The replacement of a slot: without it there is no new init, or the next call has to run again."""
+    """The replacement of a slot: without it there is no new init until a call needs one."""
     async with bench(mutations.LOST_SLOTS_STAY) as worker:
-        with pytest.raises((TimeoutError, AssertionError)):
+        with pytest.raises(TimeoutError):
             await lose_the_init(worker, wait_until)
 
 
 async def lose_the_init(worker: Bench, wait_until: WaitUntil) -> None:
     await worker.run("pass")
+    await wait_until(worker.is_at_rest)  # an init that dies while it cleans is a slot in doubt, another story
     before = machine.footprint(os.getpid())
     (init,) = next(iter(machine.zygotes_and_inits(os.getpid()).values()))
     os.kill(init, signal.SIGKILL)
