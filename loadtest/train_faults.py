@@ -15,10 +15,10 @@ import random
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from loadtest.load.cluster import Cluster, cluster
 from loadtest.train_compare import recipe, run
@@ -29,15 +29,18 @@ from sandbox_service.trainer.train import use_threads
 
 LEASE_S = 2.0
 EVERY_S = (3.0, 7.0)
+KILLS = "kills.log"
 CALM, FAULTY = "undisturbed-0", "killed-0"
 
 
 class Killer:
-    """Kills and replaces workers, in a thread of its own, which has to outlive those it starts: they die with it."""
+    """Kills and replaces workers, in a thread of its own, which has to outlive those it starts: they die with it.
 
-    def __init__(self, service: Cluster) -> None:
-        self.kills = 0
-        self._service = service
+    Each kill is a line in `log`, which several starts of a run add to.
+    """
+
+    def __init__(self, service: Cluster, log: Path) -> None:
+        self._service, self._log = service, log
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer")
 
@@ -48,7 +51,8 @@ class Killer:
             victim.kill()
             victim.wait()
             self._service.add_worker()
-            self.kills += 1
+            with self._log.open("a") as file:
+                file.write(f"{victim.pid}\n")
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -60,50 +64,47 @@ class Killer:
             self._thread.join()
 
 
-def one(name: str, options: argparse.Namespace) -> int:
-    """Train one of the two; return how many workers were killed."""
+def one(name: str, options: argparse.Namespace) -> None:
+    """Train one of the two."""
     begun = time.monotonic()
 
     def say(line: str) -> None:
         print(f"{time.monotonic() - begun:7.1f} s  {name}: {line}", flush=True)
 
     wanted = recipe("roc", str(options.base), options.steps)
-    with cluster(workers=2, profiles="bare", slots=2, lease_s=LEASE_S) as service:
-        train = run(wanted, options.seed, options.out / name, service.urls[0], say)
-        if name == CALM:
-            asyncio.run(train)
-            return 0
-        killer = Killer(service)
-        with killer.at_work():
-            asyncio.run(train)
-        return killer.kills
+    with (
+        cluster(workers=2, profiles="bare", slots=2, lease_s=LEASE_S) as service,
+        Killer(service, options.out / KILLS).at_work() if name == FAULTY else nullcontext(),
+    ):
+        asyncio.run(run(wanted, options.seed, options.out / name, service.urls[0], say))
 
 
-def facts(folder: Path) -> dict[str, Any]:
-    """What the journals of a run tell: rollouts, those lost, calls, calls that waited for a dead worker's lease."""
-    found = {"rollouts": 0, "lost": 0, "calls": 0, "late": 0, "infra_scored": 0}
+def facts(folder: Path) -> Counter[str]:
+    """What the journals of a run tell: rollouts, lost ones, calls, those begun twice, those with a fault of ours."""
+    found: Counter[str] = Counter()
     for path in (folder / "journal").glob("*.jsonl"):
         for line in map(json.loads, path.read_text().splitlines()):
             found["lost"] += "lost" in line
             found["rollouts"] += "rollout" in line
             for use in line.get("rollout", {}).get("tools", ()):
                 found["calls"] += 1
-                found["late"] += use["service_s"] >= LEASE_S
-                found["infra_scored"] += use["outcome"] == Status.INFRA_ERROR.value
+                found["again"] += use["attempts"] > 1
+                found["infra"] += use["outcome"] == Status.INFRA_ERROR.value
     return found
 
 
-def judge(runs: dict[str, Run], told: dict[str, Any], kills: int) -> tuple[str, bool]:
+def judge(runs: dict[str, Run], told: Counter[str], kills: int) -> tuple[str, bool]:
+    """A page, and whether the curve was not bent."""
     calm, faulty = (runs[name].after for name in (CALM, FAULTY))
     if calm is None or faulty is None:
         raise RuntimeError("a run has no evaluation at its end: start again, it goes on")
     differences = [ours - theirs for ours, theirs in zip(faulty["scores"], calm["scores"], strict=True)]
     low, high = interval(differences)
-    fine = low <= 0.0 <= high and not told["infra_scored"] and told["late"] > 0
+    fine = low <= 0.0 <= high and not told["infra"] and told["again"] > 0
     text = (
-        f"{kills} workers were killed, one every {EVERY_S[0]:g} to {EVERY_S[1]:g} s; {told['late']} of "
-        f"{told['calls']} calls waited for the lease of a dead one. Of {told['rollouts']} rollouts {told['lost']} were "
-        f"lost; {told['infra_scored']} were scored on an infra_error. Accuracy after it on the same held-out problems: "
+        f"{kills} workers were killed, one every {EVERY_S[0]:g} to {EVERY_S[1]:g} s; {told['again']} of "
+        f"{told['calls']} tool calls were begun a second time. Of {told['rollouts']} rollouts {told['lost']} were "
+        f"lost; {told['infra']} were scored on an infra_error. Accuracy after it on the same held-out problems: "
         f"{100 * (faulty['mean'] - calm['mean']):+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}, paired)."
     )
     return f"# Training while workers die\n\n{text}\n\n{table(runs)}\n", fine
@@ -118,9 +119,9 @@ def main() -> int:
     options = parser.parse_args()
     use_threads(1)
     one(CALM, options)
-    kills = one(FAULTY, options)
+    one(FAULTY, options)
     runs = read_runs(options.out)
-    text, fine = judge(runs, facts(options.out / FAULTY), kills)
+    text, fine = judge(runs, facts(options.out / FAULTY), len((options.out / KILLS).read_text().splitlines()))
     (options.out / "faults.md").write_text(text)
     (options.out / "faults.svg").write_text(svg_of(runs))
     print(text)

@@ -32,8 +32,13 @@ M = TypeVar("M", bound=BaseModel)
 
 async def read_json(request: Request, model: type[M], max_bytes: int) -> M:
     """Read the body as `model`. Raise UnsupportedMedia, TooLarge, TooSlow, InvalidCall, or ClientDisconnect."""
+    return parse(model, await read_unparsed(request, max_bytes))
+
+
+async def read_unparsed(request: Request, max_bytes: int) -> bytes:
+    """Read a body that claims to be JSON. Raise as `read_json`, but for InvalidCall."""
     _check_media(request)
-    return parse(model, await read_body(request, max_bytes))
+    return await read_body(request, max_bytes)
 
 
 def parse(model: type[M], body: bytes) -> M:

@@ -44,11 +44,15 @@ _ALL_BITS = 0xFFFFFFFF
 
 
 class Compare(NamedTuple):
-    """The low half of argument number `argument`, less the bits outside `mask`, is one of `values`."""
+    """The low half of argument number `argument`, less the bits outside `mask`, is one of `values`, or none of them."""
 
     argument: int
     values: tuple[int, ...]
     mask: int = _ALL_BITS
+    is_in: bool = True
+
+    def holds(self, low_half: int) -> bool:
+        return (low_half & self.mask in self.values) == self.is_in
 
 
 class Check(NamedTuple):
@@ -96,6 +100,8 @@ CHECKS = {
     # Every CLONE_NEW* bit, and CLONE_PARENT, whose child would hang on the zygote.
     "flags_of_clone": Check(((Compare(0, (0,), mask=0x7E028000),),), errno.EPERM),
     # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+    # The clock of a process is ~pid << 3 | kind. The CPU time of pid 1, the init, counts the slot's earlier calls.
+    "clock_of_gettime": Check(((Compare(0, (0xFFFFFFF0,), mask=0xFFFFFFF8, is_in=False),),), errno.EINVAL),
     "request_of_ioctl": Check(((Compare(1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),),), errno.ENOTTY),
     "family_of_socket": _UNIX_ONLY,
     "family_of_socketpair": _UNIX_ONLY,
@@ -258,6 +264,8 @@ def _test(test: Compare, rest: int) -> list[Instruction]:
     if test.mask != _ALL_BITS:
         load.append((AND, 0, 0, test.mask))
     last = len(test.values) - 1
+    if not test.is_in:
+        return [*load, *((IF_EQUAL, rest + last - n, 0, value) for n, value in enumerate(test.values))]
     return [*load, *((IF_EQUAL, last - n, rest if n == last else 0, value) for n, value in enumerate(test.values))]
 
 

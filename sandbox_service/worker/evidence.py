@@ -12,6 +12,7 @@ from sandbox_service.models import CANCELLED_MESSAGE, Status
 
 _LATE_S = 0.25
 """How much later than its limit a program may be killed (R8)."""
+_SIGSYS = "as by a system call that is not allowed; the kernel's log has not told which"
 _BY_ITSELF = "it ended by itself, but past its limit"
 LimitName = Literal["wall", "cpu", "memory", "output", "deadline"]
 
@@ -92,7 +93,7 @@ def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdic
         return Verdict(Status.TIMED_OUT, signal=name, limit="cpu")
     message = None
     if number == signal.SIGSYS:
-        message = "a system call that is not allowed" + (f": {evidence.refused_call}" if evidence.refused_call else "")
+        message = f"a system call that is not allowed: {evidence.refused_call}" if evidence.refused_call else _SIGSYS
     return Verdict(Status.SIGNALED, signal=name, message=message)
 
 

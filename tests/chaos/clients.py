@@ -10,7 +10,7 @@ import httpx
 
 from loadtest import ledger as book
 from sandbox_service.client import AsyncSandboxClient, Result, Retries, Status
-from tests.chaos.rig import NotHit
+from tests.chaos.rig import NotHit, until
 from tests.chaos.scene import BACK_S, Scene
 
 EXPIRY_S = 1.2
@@ -77,6 +77,7 @@ async def expire(scene: Scene) -> int:
         try:
             calls = [book.make_call(each).model_copy(update={"timeout_s": EXPIRY_S}) for each in ids]
             asked = [asyncio.create_task(sdk.run(call)) for call in calls]
+            await until(lambda: _known(scene, ids), BACK_S, "the queue has the calls")
             await asyncio.sleep(1.2 * EXPIRY_S)
         finally:
             for worker in frozen:
@@ -89,3 +90,8 @@ async def expire(scene: Scene) -> int:
     assert not expired & set(started), "an expired call was started"
     scene.remarks.append(f"{len(expired)} of {len(ids)} expired, none of them started")
     return hit
+
+
+def _known(scene: Scene, ids: list[str]) -> bool:
+    with scene.rig.redis() as client:
+        return client.exists(*(f"sandbox:call:default:{each}" for each in ids)) > 0

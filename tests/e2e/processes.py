@@ -59,13 +59,17 @@ def jails_below(pid: int) -> list[int]:
 
 
 async def kill_the_zygote_above(mark: str, wait_until: WaitUntil) -> None:
-    """Find the process of this name in one of our jails, and kill the zygote that forked it."""
+    """Find the process of this name in one of our jails, kill the zygote that forked it, and see both gone."""
     found: list[int] = []
 
     def find() -> bool:
-        zygotes = (zygote for jail in jails_below(os.getpid()) for zygote in children_of(jail))
-        found[:] = [zygote for zygote in zygotes if mark in map(name_of, descendants_of(zygote))]
-        return bool(found)
+        for jail in jails_below(os.getpid()):
+            for zygote in children_of(jail):
+                found[:] = [zygote, *(pid for pid in descendants_of(zygote) if name_of(pid) == mark)]
+                if len(found) > 1:
+                    return True
+        return False
 
     await wait_until(find, timeout_s=20)
     os.kill(found[0], signal.SIGKILL)
+    await wait_until(lambda: not any(map(parent_of, found)), timeout_s=20)

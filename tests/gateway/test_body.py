@@ -310,6 +310,8 @@ def test_a_notebooks_results_made_of_millions_of_values_are_none() -> None:
     told = b'{"state":"done","cells":[%s]}'
     assert sandboxfusion._read_notebook(base64.b64encode(told % b"").decode()) == ("done", [])
     assert sandboxfusion._read_notebook(base64.b64encode(told % (b"0," * MIB + b"0")).decode()) == ("died", [])
+    wide = (told.decode() % '"\u2241",1').encode("utf-16")  # the bytes of that sign hold a quotation mark
+    assert sandboxfusion._read_notebook(base64.b64encode(wide).decode()) == ("died", [])
 
 
 async def test_a_million_errors_are_not_described(http: httpx.AsyncClient) -> None:

@@ -53,6 +53,8 @@ PROC_OF_THE_JAIL = Mutation("the slot's own /proc", (
 ))  # fmt: skip
 INIT_IS_TOLD_OF = Mutation("the hidden files of the slot's init", (
     Edit("inside/init.py", '_QUIET | linux.MS_NOEXEC, "hidepid=1")', "_QUIET | linux.MS_NOEXEC)"),))  # fmt: skip
+CLOCK_OF_INIT = Mutation("the check of clocks", (
+    Edit("inside/seccomp.py", "mask=0xFFFFFFF8, is_in=False", "mask=0, is_in=False"),))  # fmt: skip
 PROC_TELLS = Mutation("the hidden files of /proc", (Edit("inside/init.py", "    _hide_the_machine()\n"),))
 CODE_FOLDER_STAYS = Mutation("the hidden code folder", (
     Edit("inside/init.py", "    linux.unmount(CODE_FOLDER, linux.MNT_DETACH)\n"),))  # fmt: skip

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.load.cluster import cluster
+from loadtest.train_faults import Killer
 from sandbox_service.client import AsyncSandboxClient, Retries
 from sandbox_service.errors import ServiceFault
 from sandbox_service.models import Call, Limits, Result, Status
@@ -135,6 +137,26 @@ async def test_a_call_that_the_service_lost_drops_its_rollout_or_stops_the_run(
             with pytest.raises(ServiceFault, match=r"1 rollouts of step 1 were lost.*infra_error"):
                 await task
     assert (1, 2) not in {key[1:] for key in read_rollouts(tmp_path / "1.jsonl")}
+
+
+class Sleeper(Reader):
+    """Each call takes a moment, so that a worker that is killed was busy."""
+
+    def program(self, group: int, rollout: int) -> str:
+        return f"import time;time.sleep(0.5);print({group}*1000)"
+
+
+async def test_workers_that_are_killed_cost_time_and_no_rollout(tmp_path: Path) -> None:
+    """Calls are begun a second time, and each rollout is scored as if nothing had been."""
+    log = tmp_path / "kills.log"
+    with cluster(workers=2, profiles="bare", slots=4, lease_s=1.0) as service, Killer(service, log).at_work():
+        async with AsyncSandboxClient(service.urls) as sandbox:
+            groups, lost = await play_groups("1", asked(25), 8, RULES, playing(sandbox, Sleeper()), tmp_path, 0.0)
+    assert log.read_text()
+    assert lost == 0
+    rollouts = [rollout for group in groups for rollout in group]
+    assert [rollout.reward for rollout in rollouts] == [1.0] * 200
+    assert max(use.attempts for rollout in rollouts for use in rollout.tools) == 2
 
 
 async def test_a_restarted_run_cancels_what_its_predecessor_left(tmp_path: Path, url: str) -> None:

@@ -103,7 +103,8 @@ def test_an_unfinished_set_up_is_always_our_fault(step: Step, wait_status: int) 
 
 def test_a_denied_system_call_is_said() -> None:
     """With its name, where that is known."""
-    assert judge(evidence(signal.SIGSYS), CPU_LIMIT_S, 60).message == "a system call that is not allowed"
+    unnamed = judge(evidence(signal.SIGSYS), CPU_LIMIT_S, 60).message or ""
+    assert unnamed.startswith("as by a system call that is not allowed;")  # a program can send itself that signal
     named = judge(evidence(signal.SIGSYS, refused_call="reboot"), CPU_LIMIT_S, 60)
     assert named.message == "a system call that is not allowed: reboot"
 

@@ -190,7 +190,7 @@ def _read_notebook(content: str) -> tuple[str, list[Answer]]:
     if has_too_many_values(document):
         return "died", []
     try:
-        told = json.loads(document)
+        told = json.loads(document.decode())  # as UTF-16, which json would take, values were not counted
         cells = [
             {
                 "stdout": str(cell["stdout"]),
