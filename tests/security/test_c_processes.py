@@ -213,17 +213,17 @@ IDLE_SPREAD, MOST = 1.25, 1.5
 async def test_a_neighbour_is_slowed_by_at_most_half(hog: str, attacker: Attacker) -> None:
     """Beside one of three hogs a call takes at most 1.5 times as long as beside an idle slot, in the same minute."""
 
-    async def fastest(count: int = 5) -> tuple[float, float]:
+    async def fastest(count: int = 12) -> tuple[float, float]:
         results = [await attacker.call(NEIGHBOUR) for _ in range(count)]
         times = sorted(result.usage.wall_s for result in results if result.usage is not None)
-        return times[0], times[-1]
+        return times[0], times[count // 2]
 
     if os.cpu_count() == 1:
         pytest.skip("two calls at once share the one processor of this machine")
-    idle, slowest = await fastest()
-    if slowest > IDLE_SPREAD * idle:
-        pytest.skip(f"others use this machine: {idle:.3f} to {slowest:.3f} s with nothing beside it")
-    limits = {"wall_s": 8, "cpu_s": 30, "memory_mb": 512}
+    idle, usual = await fastest()
+    if usual > IDLE_SPREAD * idle:
+        pytest.skip(f"others use this machine: {idle:.3f} s, but mostly {usual:.3f} s with nothing beside it")
+    limits = {"wall_s": 5, "cpu_s": 30, "memory_mb": 512}
     beside = asyncio.create_task(attacker.call(HOGS[hog], limits=limits))
     await asyncio.sleep(0.5)
     busy, _ = await fastest()
