@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--doc", type=Path, help="renew the tables of this file")
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--engines", type=int, default=4, help="of the plot")
+    parser.add_argument("--engines", type=int, default=64, help="of the plot")
     parser.add_argument("--spread", type=float, default=0.6, help="of the plot")
     options = parser.parse_args()
     points = read(options.results)

@@ -134,7 +134,8 @@ async def _peak(clients: Sequence[Client], code: str, seconds: float) -> float:
     async def one_client(client: Client) -> None:
         nonlocal done
         while time.monotonic() < begun + seconds:
-            done += (await client.post(body)).get("status") == "ok"
+            answer = await client.post(body)
+            done += answer.get("status") == "ok"
 
     await asyncio.gather(*(one_client(clients[number % 2]) for number in range(CLIENTS)))
     return done / (time.monotonic() - begun)

@@ -114,9 +114,17 @@ class _Lines:
     async def run(self, work: Coroutine[Any, Any, None]) -> None:
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        await self.run(self._end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    async def _end_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Rig:
@@ -174,7 +182,7 @@ class Rig:
             await asyncio.to_thread(part.stop)
         for proxy in self.proxies:
             await self._lines.run(proxy.stop())
-        self._lines.stop()
+        await self._lines.stop()
         self.server.stop()
 
     async def _supervise(self) -> None:

@@ -49,6 +49,12 @@ class Bench:
         self.last_slot = run.slot
         return result
 
+    @property
+    def jail(self) -> int:
+        """The process above all of its one jail, and above no other that a test may have."""
+        (only,) = self.pool._jails.values()
+        return only._process.pid
+
     def is_at_rest(self) -> bool:
         """Whether every slot is clean and waits for a call."""
         return all(jail.free.qsize() == jail.plan.slots for jail in self.pool._jails.values())

@@ -74,6 +74,8 @@ async def test_a_set_up_step_that_fails_is_our_fault(step: Mutation) -> None:
     """When a step of a call's set-up fails, its program never starts, and the answer is infra_error: no verdict."""
     async with bench(step) as worker:
         result = await worker.run("print('ran')", expected_stdout="ran")
-    assert (result.status.value, result.stdout, result.passed, result.attempts) == ("infra_error", "", None, 2), result
+    assert (result.status.value, result.stdout, result.passed, result.retryable) == ("infra_error", "", None, True), (
+        result
+    )
     assert result.message is not None
     assert "could not be set up" in result.message

@@ -216,3 +216,19 @@ def test_a_rollout_may_be_dropped_at_any_time(policy: Policy) -> None:
     assert scheduler.finished("2", PROMPT + 9, attempts["2"])
     assert scheduler.used("engine") == scheduler.waiting() == 0
     assert scheduler.next() == []
+
+
+def test_nothing_is_said_any_more_about_a_rollout_that_was_dropped() -> None:
+    """Its tool call, or its next turn, was decided but not yet asked for."""
+    scheduler = Scheduler(Policy.EXPECTED, LIMIT)
+    scheduler.engine_joined("engine", CAPACITY)
+    for id in "01":
+        scheduler.submit(id, PROMPT)
+    first, second = (action for action in scheduler.next() if isinstance(action, Generate))
+    scheduler.turn_over("0", PROMPT + 1, first.attempt)
+    scheduler.turn_over("1", PROMPT + 1, second.attempt)
+    scheduler.dropped("0")
+    assert scheduler.next() == [RunTool("1")]
+    scheduler.tool_done("1", PROMPT + 2)
+    scheduler.dropped("1")
+    assert scheduler.next() == []

@@ -14,9 +14,9 @@ from sandbox_service.trainer.recipe import NANO, Evaluation, Recipe, Stage
 from sandbox_service.trainer.train import train
 
 CHECKPOINT = Path(__file__).with_name("smoke")
-"""After an unfinished SFT (400 of the demonstration's 562 steps), in half precision: 27 % of its answers are right."""
+"""After an unfinished SFT (400 of the demonstration's 562 steps), in half precision: 41 % of its answers are right."""
 POINTS = 0.20
-"""Twelve steps gain about twice that."""
+"""Twelve steps gain 34 points; the interval of the mean after them is +- 6."""
 
 
 def recipe() -> Recipe:
