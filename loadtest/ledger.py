@@ -68,6 +68,9 @@ class Tally:
 
     calls: int = 0
     second_attempts: int = 0
+    """By the Results. Not every first one was an execution: the answer to a claim can be lost with a connection."""
+    repeated: int = 0
+    """Calls whose programs were started more than once, by the workers' logs."""
     infra_errors: int = 0
     told_lost: int = 0
     lost: list[str] = field(default_factory=list)
@@ -237,6 +240,7 @@ class Ledger:
             line = self.lines.get(line_id)
             if line is None or line.result is None:
                 continue
+            self._tally.repeated += starts > 1
             if starts > min(line.result.attempts, MOST_ATTEMPTS):
                 self._tally.duplicated.append(
                     f"{line_id} was started {starts} times; its Result tells of {line.result.attempts}"

@@ -1,12 +1,20 @@
 """Rollouts on real engines: each policy of the scheduler with local engines of `trainer/engine.py`, side by side.
 
-    python -m loadtest.scheduler_engines [--engines 2] [--rollouts 24] [--pressure 4] [--rounds 3] [--out FILE]
+    python -m loadtest.scheduler_engines [--engines 2] [--rollouts 64] [--pressure 4] [--seeds 0 1 2] [--out FILE]
+                                         [--tools 0.004]
 
-A small Qwen3 with random weights generates turns whose lengths are scripted (log-normal, 1 to 4 turns of a rollout, no
-stop token), with tool calls that take what calls of the service took (`tool_latency.json`). Each engine has a fixed KV
-budget: what all its rollouts hold at full length, divided by the pressure. A rollout has the same tokens under each
-policy, but for the rare draw that rounding decides. Seconds are of this machine and noisy, so the ratio to `expected`
-is taken within a round. The engines share the processors, so that time shows what is computed, not what stands idle.
+A scale model of the paper's step: the rollouts of `scheduler_workload.py` with their lengths divided by 27, generated
+by a Qwen3 with random weights and the shape of the trainer's smallest recipe, without a stop token. Each engine has a
+fixed KV budget: what all its rollouts hold at full length, divided by the pressure. A turn that takes half a minute on
+the paper's engines takes a tenth of a second here, so tool calls are shortened as much (`--tools`); with `--tools 1`
+they take what calls through the service took, which is longer than a turn. A rollout has the same tokens under each
+policy, but for the rare draw that rounding decides. `--out` appends a line of JSON per measurement, and the table is of
+all that the file has, so a long run can be made in pieces.
+
+Two clocks: the time that passes, and the processor time of this process, in which nothing but the engines computes.
+The engines share the processors: two of them do not take half the time of one, and where an engine stands idle another
+goes on faster. So what is compared is how much each policy makes them compute: passes with few rollouts in them, and
+tokens computed again. Ratios are to `expected` with the same rollouts.
 """
 
 from __future__ import annotations
@@ -15,7 +23,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import random
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -23,7 +30,8 @@ from pathlib import Path
 
 import torch
 
-from loadtest.scheduler_sim import TOOL_LATENCY_S
+from loadtest import scheduler_workload
+from loadtest.scheduler_workload import Script, Turn
 from sandbox_service.trainer import model
 from sandbox_service.trainer.engine import Eviction, LocalEngine
 from sandbox_service.trainer.fleet import Fleet
@@ -32,39 +40,37 @@ from sandbox_service.trainer.need import Expected
 from sandbox_service.trainer.recipe import Architecture
 from sandbox_service.trainer.scheduler import Policy
 
-SHAPE = Architecture(hidden=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=128, vocabulary=128, positions=320)
-LIMIT, PROMPT, TOOL_TOKENS = 256, 12, 8
+SHAPE = Architecture()
+LIMIT = 448
+SCALE = LIMIT / scheduler_workload.LIMIT
+SPREAD = 0.6
 
 
-@dataclass(frozen=True)
-class Script:
-    turns: tuple[int, ...]
-    """Tokens of each."""
-    tools_s: tuple[float, ...]
-
-    @property
-    def response(self) -> int:
-        return sum(self.turns) + TOOL_TOKENS * (len(self.turns) - 1)
+def scripts(rollouts: int, spread: float, seed: int) -> list[Script]:
+    """Those of the simulation, shorter."""
+    return [_shorter(script) for script in scheduler_workload.scripts(rollouts, spread, seed)]
 
 
-def scripts(count: int, seed: int) -> list[Script]:
-    chance, made = random.Random(seed), list[Script]()  # noqa: S311
-    while len(made) < count:
-        turns = chance.randint(1, 4)
-        own = min(LIMIT - TOOL_TOKENS * turns, max(8 * turns, round(chance.lognormvariate(4.5, 0.6))))
-        lengths = [own // turns] * (turns - 1)
-        made.append(
-            Script((*lengths, own - sum(lengths)), tuple(chance.choice(TOOL_LATENCY_S) for _ in range(turns - 1)))
-        )
-    return made
+def _shorter(script: Script) -> Script:
+    turns, left = [], LIMIT
+    for position, turn in enumerate(script.turns):
+        own, tool = max(1, int(turn.own * SCALE)), max(1, int(turn.tool * SCALE)) if position else 0
+        if own + tool > left:
+            break
+        left -= own + tool
+        turns.append(Turn(own, tool, turn.tool_s))
+    return Script(max(1, int(script.prompt * SCALE)), tuple(turns))
 
 
 @dataclass
 class Measured:
     policy: str
+    engines: int
     pressure: float
-    round: int
+    tools: float
+    seed: int
     makespan_s: float
+    cpu_s: float
     generated: int
     recomputed: int
     preempted: int
@@ -72,74 +78,99 @@ class Measured:
     """Rollouts with other tokens than under the first policy."""
 
 
-async def play(fleet: Fleet, index: int, script: Script) -> list[int]:
-    name, tokens = f"rollout-{index}", [1 + index % 100] * PROMPT
+async def play(fleet: Fleet, index: int, script: Script, tools: float) -> list[int]:
+    name, tokens = f"rollout-{index}", [1 + index % 500] * script.prompt
     sampling = Sampling(1.0, frozenset(), f"{index}")
-    for turn, length in enumerate(script.turns):
-        made = await fleet.generate(name, tokens, length, sampling)
+    for turn in script.turns:
+        if turn.tool:
+            await asyncio.sleep(turn.tool_s * tools)
+            tokens += [0] * turn.tool
+        made = await fleet.generate(name, tokens, turn.own, sampling)
         tokens = tokens + made.tokens
-        if turn < len(script.tools_s):
-            await asyncio.sleep(script.tools_s[turn])
-            tokens += [0] * TOOL_TOKENS
     fleet.release(name)
     return tokens
 
 
 def run(
-    policy: Policy, replica: model.Policy, pressure: float, engines: int, workload: list[Script], round: int
+    policy: Policy, replica: model.Policy, engines: int, rollouts: int, pressure: float, tools: float, seed: int
 ) -> tuple[Measured, list[list[int]]]:
-    """One policy at one pressure: what it cost, and the tokens of each rollout."""
-    capacity = max(PROMPT + LIMIT, int(sum(PROMPT + script.response for script in workload) / engines / pressure))
+    """One policy on so many engines with so many rollouts each: what it cost, and the tokens of each rollout."""
+    workload = scripts(engines * rollouts, SPREAD, seed)
+    longest = max(script.prompt for script in workload) + LIMIT
+    capacity = max(longest, int(sum(script.final for script in workload) / engines / pressure))
     evict: Eviction = "half" if policy is Policy.STATIC_BARRIER else "newest"
     need = None
     if policy is Policy.EXPECTED:
         need = Expected(LIMIT)
-        need.learn(script.response for script in scripts(len(workload), round + 1000))
+        need.learn(script.final - script.prompt for script in scripts(len(workload), SPREAD, seed + 1000))
 
     async def together() -> tuple[Measured, list[list[int]]]:
         made = [LocalEngine(replica, capacity, name=f"engine-{n}", evict=evict) for n in range(engines)]
-        fleet, begun = Fleet(policy, LIMIT, made, need), time.monotonic()
-        tokens = await asyncio.gather(*(play(fleet, index, script) for index, script in enumerate(workload)))
-        took_s = time.monotonic() - begun
+        fleet, begun, cpu = Fleet(policy, LIMIT, made, need), time.monotonic(), time.process_time()
+        tokens = await asyncio.gather(*(play(fleet, index, script, tools) for index, script in enumerate(workload)))
+        took_s, cpu_s = time.monotonic() - begun, time.process_time() - cpu
         for engine in made:
             engine.close()
-        generated = sum(sum(script.turns) for script in workload)
-        cost = Measured(policy.value, pressure, round, took_s, generated, fleet.recomputed_tokens, fleet.preemptions)
+        generated = sum(turn.own for script in workload for turn in script.turns)
+        again, preempted = fleet.recomputed_tokens, fleet.preemptions
+        cost = Measured(policy.value, engines, pressure, tools, seed, took_s, cpu_s, generated, again, preempted)
         return cost, list(tokens)
 
     return asyncio.run(together())
 
 
+def table(measured: list[Measured]) -> str:
+    """Of each policy at each number of engines and pressure: means over the seeds, ratios to `expected`."""
+    ours = {(m.engines, m.pressure, m.tools, m.seed): m for m in measured if m.policy == Policy.EXPECTED.value}
+    lines = [
+        "| engines | pressure | tools | policy | seeds | time | processor time | preempted | recomputed / generated |",
+        "|" + "---|" * 9,
+    ]
+    for point in sorted({(m.engines, m.pressure, m.tools) for m in measured}):
+        for policy in Policy:
+            mine = [m for m in measured if (m.engines, m.pressure, m.tools, m.policy) == (*point, policy.value)]
+            if not mine:
+                continue
+            pairs = [(m, ours[(*point, m.seed)]) for m in mine]
+            cells = [
+                *(f"{number:g}" for number in point),
+                f"`{policy.value}`",
+                str(len(mine)),
+                f"{statistics.mean(m.makespan_s / our.makespan_s for m, our in pairs):.2f}",
+                f"{statistics.mean(m.cpu_s / our.cpu_s for m, our in pairs):.2f}",
+                f"{statistics.mean(m.preempted for m in mine):.0f}",
+                f"{statistics.mean(m.recomputed / m.generated for m in mine):.2f}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", type=int, default=2)
-    parser.add_argument("--rollouts", type=int, default=24, help="per engine")
+    parser.add_argument("--rollouts", type=int, default=64, help="per engine")
     parser.add_argument("--pressure", type=float, nargs="+", default=[4])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="write all measurements to this file, as JSON")
+    parser.add_argument("--tools", type=float, default=0.004, help="length of tool calls, in measured ones")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, help="append the measurements to this file, as JSON lines")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     replica = model.Policy(SHAPE)
-    measured = list[Measured]()
-    for round, pressure in itertools.product(range(options.rounds), options.pressure):
-        workload, expected = scripts(options.engines * options.rollouts, round), None
+    there = options.out.read_text().splitlines() if options.out and options.out.exists() else []
+    measured = [Measured(**json.loads(line)) for line in there]
+    for seed, pressure in itertools.product(options.seeds, options.pressure):
+        expected: list[list[int]] = []
         for policy in Policy:
-            cost, tokens = run(policy, replica, pressure, options.engines, workload, round)
+            cost, tokens = run(policy, replica, options.engines, options.rollouts, pressure, options.tools, seed)
             expected = expected or tokens
             cost.differ = sum(mine != theirs for mine, theirs in zip(tokens, expected, strict=True))
             measured.append(cost)
             print(cost, flush=True)
-    print("pressure policy           time / expected   recomputed/generated preempted (medians of the rounds)")
-    ours = {(m.pressure, m.round): m.makespan_s for m in measured if m.policy == Policy.EXPECTED.value}
-    for pressure, policy in itertools.product(options.pressure, Policy):
-        mine = [m for m in measured if (m.pressure, m.policy) == (pressure, policy.value)]
-        ratio = statistics.median(m.makespan_s / ours[m.pressure, m.round] for m in mine)
-        again = statistics.median(m.recomputed / m.generated for m in mine)
-        preempted = statistics.median(m.preempted for m in mine)
-        print(f"{pressure:8} {policy.value:16} {ratio:15.2f} {again:22.3f} {preempted:9}")
-    if options.out:
-        options.out.write_text(json.dumps([asdict(m) for m in measured], indent=1) + "\n")
+            if options.out:
+                with options.out.open("a") as out:
+                    out.write(json.dumps(asdict(cost)) + "\n")
+    print(table(measured))
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ class ResultGone(SandboxError):
 
 class Overloaded(SandboxError):
     code, http, grpc, retryable = "overloaded", 429, "RESOURCE_EXHAUSTED", True
+    holds_s = 0.0
+    """How long the tenant's other calls that ask for no more would be refused as well (never sent over a wire)."""
 
 
 class QuotaExceeded(Overloaded):

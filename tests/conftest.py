@@ -18,9 +18,10 @@ from sandbox_service.queue import is_permanent_key
 
 WaitUntil = Callable[..., Awaitable[None]]
 
-# A shell starts background jobs with these two ignored, and what is tested would inherit that.
+# A shell starts background jobs with the first two ignored, nohup with the third; what is tested would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # gRPC's fork handlers start its threads in each child that runs Python before exec (preexec_fn); these die of closed
 # descriptors. It is read when grpc is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"

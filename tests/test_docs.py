@@ -75,3 +75,16 @@ def test_every_path_that_is_named_exists(document: Path) -> None:
         assert (ROOT / name).exists(), name
     for name in re.findall(r"`((?:gateway|worker|inside|client|queue)/[\w.-]*)`", text):
         assert (ROOT / "sandbox_service" / name).exists(), name
+
+
+def test_the_code_in_the_walk_through_is_the_code() -> None:
+    """Each line of TRAINING.md's Python stands in the trainer, in a module that the paragraph before it names."""
+    trainer = ROOT / "sandbox_service" / "trainer"
+    steps = (ROOT / "TRAINING.md").read_text().split("## One training step")[1].split("\n## ")[0]
+    found = re.findall(r"^\*\*\d\.(.*?)^```python\n(.*?)^```", steps, re.MULTILINE | re.DOTALL)
+    assert len(found) >= 6
+    for paragraph, code in found:
+        modules = [(trainer / name).read_text() for name in re.findall(r"`(\w+\.py)`", paragraph)]
+        lines = {line.strip() for module in modules for line in module.splitlines()}
+        for line in code.splitlines():
+            assert line.strip() in lines, line

@@ -83,12 +83,16 @@ class Connection:
         self._source = source
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def post(self, path: str, body: bytes, accept: str, on_head: Callable[[], None]) -> asyncio.StreamReader:
-        """Send a request; return where to read its body from, and call `on_head` when its head is there."""
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, unless it is."""
         if self._streams is None:
             local = (self._source, 0) if self._source else None
             self._streams = await asyncio.open_connection(self._host, self._port, limit=_HEAD, local_addr=local)
-        reader, writer = self._streams
+        return self._streams
+
+    async def post(self, path: str, body: bytes, accept: str, on_head: Callable[[], None]) -> asyncio.StreamReader:
+        """Send a request; return where to read its body from, and call `on_head` when its head is there."""
+        reader, writer = await self.open()
         writer.write(
             f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {accept}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()

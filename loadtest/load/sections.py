@@ -243,7 +243,7 @@ def _all_at_once(
         now = cost.take(service, time.monotonic())
         peaks.update({part: max(size, peaks.get(part, 0.0)) for part, size in now.rss_mb.items()})
         peaks["redis"] = max(peaks.get("redis", 0.0), client.info("memory")["used_memory"] / 2**20)
-        if not filled and _waiting(client) >= each * processes:
+        if not filled and waiting(client) >= each * processes:
             filled = time.monotonic()
             service.add_worker()
 
@@ -276,7 +276,8 @@ def _all_at_once(
     }
 
 
-def _waiting(client: redis.Redis) -> int:
+def waiting(client: redis.Redis) -> int:
+    """Count the calls that the queue has and no worker."""
     return sum(client.xlen(key) for key in client.scan_iter(f"{_KEYS['WORK']}*", count=1000))
 
 

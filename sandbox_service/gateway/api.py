@@ -22,7 +22,7 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import InvalidCall, SandboxError, Unavailable
 from sandbox_service.gateway.answers import answer, answer_json, describe, dump, problem
 from sandbox_service.gateway.attend import attend, until_disconnect
-from sandbox_service.gateway.body import read_json
+from sandbox_service.gateway.body import parse, read_json, read_unparsed
 from sandbox_service.gateway.calls import Calls, refusals_counted
 from sandbox_service.gateway.verify import verify
 from sandbox_service.gateway.wait import Wait
@@ -46,7 +46,10 @@ class Api:
         with refusals_counted():
             arrived = time.monotonic()
             keep = _wants_ticket(request)
-            call = await read_json(request, Call, self._max_body)
+            body = await read_unparsed(request, self._max_body)
+            if (refusal := self._calls.refused_already(_tenant(request), body)) is not None:
+                return problem(refusal)
+            call = parse(Call, body)
             wait = await self._calls.admit(_tenant(request), call, arrived=arrived, keep=keep)
         url = f"/v1/calls/{wait.keys[0][1]}"
         with wait:

@@ -24,7 +24,7 @@ from sandbox_service import __version__, logs
 from sandbox_service.config import Settings
 from sandbox_service.errors import NotFound, SandboxError, SetupError, WrongMethod
 from sandbox_service.gateway import openapi
-from sandbox_service.gateway.answers import answer_json, problem
+from sandbox_service.gateway.answers import answer_json
 from sandbox_service.gateway.api import Api
 from sandbox_service.gateway.auth import Gatekeeper
 from sandbox_service.gateway.calls import Calls
@@ -160,10 +160,11 @@ def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request]
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.url.path
     if error.status_code == WrongMethod.http:
         refusal = WrongMethod("this route does not take this method; see /openapi.json")
-        return problem(refusal, {"Allow": ", ".join(_methods(request))})
-    return problem(NotFound("no such route; see /openapi.json"))
+        return compat.problem(path, refusal, {"Allow": ", ".join(_methods(request))})
+    return compat.problem(path, NotFound("no such route; see /openapi.json"))
 
 
 def _methods(request: Request) -> list[str]:

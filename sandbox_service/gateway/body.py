@@ -1,8 +1,9 @@
 """Request bodies: from untrusted bytes to a validated model, or to an error that names the field.
 
 Owns what the schema cannot say: the size is counted while the body arrives (Content-Length may lie or be absent),
-the media type is plain JSON, no key appears twice in an object. Depth, unknown fields, wrong types, NaN and oversized
-numbers are refused by the models themselves, which are strict and at most five levels deep.
+the media type is plain JSON, it has no more values than a parser takes in moments, no key appears twice in an object.
+Depth, unknown fields, wrong types, NaN and oversized numbers are refused by the models themselves, which are strict and
+at most five levels deep.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from sandbox_service.errors import InvalidCall, TooLarge, TooSlow, UnsupportedMe
 
 BODY_S = 60.0
 """A body that takes longer than this to arrive is refused."""
+MAX_VALUES = 200_000
+"""Of JSON in a body. An object's pairs and a list's items count; 16,384 submissions of a code-judge batch fit."""
 MAX_DEPTH = 32
 MAX_DIGITS = 32
 MAX_DETAILS = 20
@@ -29,8 +32,13 @@ M = TypeVar("M", bound=BaseModel)
 
 async def read_json(request: Request, model: type[M], max_bytes: int) -> M:
     """Read the body as `model`. Raise UnsupportedMedia, TooLarge, TooSlow, InvalidCall, or ClientDisconnect."""
+    return parse(model, await read_unparsed(request, max_bytes))
+
+
+async def read_unparsed(request: Request, max_bytes: int) -> bytes:
+    """Read a body that claims to be JSON. Raise as `read_json`, but for InvalidCall."""
     _check_media(request)
-    return parse(model, await read_body(request, max_bytes))
+    return await read_body(request, max_bytes)
 
 
 def parse(model: type[M], body: bytes) -> M:
@@ -60,15 +68,18 @@ def _check_media(request: Request) -> None:
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """Read the body as it is. Raise TooLarge, TooSlow or ClientDisconnect."""
+    """Read the body as it is: JSON of at most MAX_VALUES values. Raise TooLarge, TooSlow or ClientDisconnect."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(BODY_S):
-            return await _collect(request, max_bytes)
+            body = await _collect(request, max_bytes)
     except TimeoutError:
         raise TooSlow(f"the body did not arrive within {BODY_S:.0f} s") from None
+    if has_too_many_values(body):
+        raise TooLarge(f"the body has more than {MAX_VALUES:,} JSON values; split the batch")
+    return body
 
 
 async def _collect(request: Request, max_bytes: int) -> bytes:
@@ -90,6 +101,23 @@ async def _collect(request: Request, max_bytes: int) -> bytes:
 
 def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"the body is larger than {max_bytes // 2**20} MiB; split the batch, or raise SANDBOX_MAX_BODY_MB")
+
+
+def has_too_many_values(document: bytes) -> bool:
+    """Whether JSON has more than MAX_VALUES; of what is no JSON, as far as a parser could get, it is never too few.
+
+    SECURITY: a parser holds the interpreter for up to a microsecond per value, and millions fit a body (test_body.py).
+    """
+    if len(document) <= MAX_VALUES or _separators(document) < MAX_VALUES:
+        return False
+    # Many of them may stand in texts. Where no text has an escape, it is what lies between two quotation marks.
+    bare = document.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return bare.count(b'"') > 4 * MAX_VALUES or _separators(b"".join(bare.split(b'"')[::2])) >= MAX_VALUES
+
+
+def _separators(body: bytes) -> int:
+    """Count what stands before each value but the first."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def invalid_call(error: ValidationError, body: bytes = b"") -> InvalidCall:
@@ -177,4 +205,8 @@ def _flaws(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -15,9 +15,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 
 from sandbox_service.config import Settings
-from sandbox_service.errors import InvalidCall, NotFound, ResultGone, SandboxError
+from sandbox_service.errors import InvalidCall, NotFound, Overloaded, ResultGone, SandboxError
 from sandbox_service.gateway import jobs
 from sandbox_service.gateway.admission import Admission
+from sandbox_service.gateway.standing import Standing
 from sandbox_service.gateway.tenants import Tenants
 from sandbox_service.gateway.wait import Wait
 from sandbox_service.gateway.waiting import Waiting
@@ -41,6 +42,7 @@ class Calls:
         self._waiting = Waiting(queue, self._channel, cancel_abandoned=settings.cancel_on_disconnect)
         self._admissions: dict[str, Admission] = {}
         self.tenants = Tenants(settings.tenants_file)
+        self._standing = Standing(settings.default_timeout_s)
         self._images: set[str] = set()
         self._images_until = 0.0
 
@@ -75,7 +77,15 @@ class Calls:
         age_s = time.monotonic() - arrived
         submission = jobs.submission(call, call_id, self._settings, age_s=age_s, within_s=within_s, keep=keep)
         wait = self._waiting.open(tenant, [call_id], name=f"call {call_id}", private=call.id is None)
-        return await self._accept(wait, [submission], self._submit(tenant, submission))
+        try:
+            return await self._accept(wait, [submission], self._submit(tenant, submission))
+        except Overloaded as error:
+            self._standing.note(tenant, self.tenants.policy(tenant), call, error)
+            raise
+
+    def refused_already(self, tenant: str, body: bytes) -> Overloaded | None:
+        """Return why the call in this JSON would be refused, if that is known without a look at it. It is counted."""
+        return self._standing.find(tenant, self.tenants.policy(tenant), body)
 
     async def admit_batch(
         self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False, within_s: float | None = None

@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox_service import logs
 from sandbox_service.errors import BadRequest, SandboxError, ServiceFault
-from sandbox_service.gateway.answers import problem
 from sandbox_service.gateway.auth import Gatekeeper, header
+from sandbox_service.gateway.compat.routes import problem
 from sandbox_service.gateway.wait import Abandoned
 from sandbox_service.metrics import CALLS_REFUSED
 
@@ -53,7 +53,7 @@ class Edge:
             return
         # A response that had begun is left incomplete: the client sees that it was cut off.
         if not started:
-            await problem(public(refusal, scope["method"]))(scope, receive, send)
+            await problem(scope["path"], public(refusal, scope["method"]))(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         _refuse_repeated(scope)

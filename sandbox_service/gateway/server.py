@@ -22,10 +22,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from sandbox_service import logs
 from sandbox_service.config import Settings
 from sandbox_service.errors import BadRequest, HeadersTooLarge, Overloaded, SandboxError, SetupError
+from sandbox_service.fuse import Fuse
 from sandbox_service.gateway.answers import describe, dump, problem
 
-HEAD_S = 10.0
-"""A request's head must be complete this long after its first byte (or the connection's start)."""
+HEAD_S = 60.0
+"""A request's head must be complete this long after its first byte (or the connection's start). Of tens of thousands
+of clients that connect at once, some only come to send after many seconds."""
 HEAD_BYTES = 64 * 1024
 """The largest head of a request; each header counts HEADER_COST more than its bytes."""
 HEADER_COST = 32
@@ -38,29 +40,14 @@ LINGER_S = 2.0
 """How long a refused client's bytes are still taken in: a connection reset by us could lose our answer."""
 STALL_S = 60.0
 """A client that reads nothing of its answer for this long is cut off."""
-KEEP_ALIVE_S = 30
+KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that they never send into one that is closing."""
+BACKLOG = 16_384
+"""Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn (4,096 by default)."""
 SPARE_DESCRIPTORS = 256
 """Kept for Redis, files and the event loop."""
 MOST_RPC_CONNECTIONS = 1024
 """Connections that gRPC may hold; they are kept apart, so that neither transport takes the other's."""
-
-
-class _Fuse:
-    """Cuts a connection off unless it is put out in time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._timer: asyncio.TimerHandle | None = None
-
-    def light(self, transport: asyncio.Transport) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, transport.abort)
-
-    def put_out(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
 
 class Protocol(HttpToolsProtocol):
@@ -74,9 +61,10 @@ class Protocol(HttpToolsProtocol):
         self._counted = 0  # of this request's head and trailers
         self._unparsed = 0  # arrived since the parser last completed something: it holds these back
         self._refused = False
-        self._head = _Fuse(HEAD_S)
-        self._linger = _Fuse(LINGER_S)
-        self._stall = _Fuse(STALL_S)
+        self._head = Fuse(HEAD_S, self._cut_off)
+        self._linger = Fuse(LINGER_S, self._cut_off)
+        self._stall = Fuse(STALL_S, self._cut_off)
+        self._idle = Fuse(0.0, super().timeout_keep_alive_handler)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -85,6 +73,7 @@ class Protocol(HttpToolsProtocol):
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
+        self._idle.put_out()
         for start in range(0, len(data), PIECE):
             if self._refused:
                 return
@@ -127,20 +116,25 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall.light(self.transport)
+        self._stall.light()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stall.put_out()
 
+    def timeout_keep_alive_handler(self) -> None:
+        self._idle.light()  # uvicorn's timer has fired; a request that came in time is read first
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head.put_out()
-        self._stall.put_out()
-        self._linger.put_out()
+        for fuse in (self._head, self._stall, self._linger, self._idle):
+            fuse.put_out()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(_head_too_large() if self._too_large() else BadRequest("this is not valid HTTP"))
+
+    def _cut_off(self) -> None:
+        self.transport.abort()
 
     def _count(self, size: int) -> None:
         """SECURITY: whoever has no key yet cannot fill our memory with headers (test_server.py)."""
@@ -160,7 +154,7 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(answer)
             self.transport.write_eof()
-            self._linger.light(self.transport)
+            self._linger.light()
             return
         # A request is under way: it ends with the connection. An answer to a later one would be taken for its own.
         if not self._in_head and not self.cycle.response_started:
@@ -170,7 +164,7 @@ class Protocol(HttpToolsProtocol):
     def _watch_head(self) -> None:
         """SECURITY: a head that drips in for ever would hold a connection (test_server.py)."""
         if self.cycle is None or self.cycle.response_complete:
-            self._head.light(self.transport)
+            self._head.light()
         else:
             self._head.put_out()
 
@@ -194,6 +188,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             limit_concurrency=_most_connections(settings),
+            backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.drain_s) + 5,
         )

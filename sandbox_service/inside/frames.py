@@ -5,9 +5,11 @@ Every frame has the same fixed size, so that a reader never parses a length. The
 
     worker → zygote                                         zygote → worker
     ATTACH  slot, descriptors of its cgroup's task files    READY    the zygote is warm; value: pid in the jail
-    RUN     slot, epoch, flags, limits, descriptors         STARTED  slot, epoch, when: the fork
+    RUN     slot, epoch, flags, limits, descriptors         STARTED  slot, epoch, when; credentials: whose
     KILL    slot, epoch                                     EXITED   slot, epoch, wait status, when
     (end of file: the zygote exits, and with it the jail)   CLEANED  slot, epoch, value: Doubt
+
+The kernel translates the pid in those credentials (SCM_CREDENTIALS), which the two sides count differently.
 
 The order for one execution is STARTED, EXITED, CLEANED, each exactly once. `epoch` numbers the executions of a slot,
 so that a late frame can never be taken for one of a later call.
@@ -77,7 +79,7 @@ class Frame(NamedTuple):
     epoch: int = 0
     flags: int = 0
     value: int = 0
-    """RUN: disk limit, MiB. EXITED: the raw wait status. CLEANED: a Doubt. READY: pid."""
+    """RUN: disk limit, MiB. EXITED: the raw wait status. CLEANED: a Doubt. READY: pid. STARTED: pid, once received."""
     cpu_s: int = 0
     """RUN: RLIMIT_CPU, the coarse guard behind the worker's own CPU clock."""
     step: int = 0

@@ -24,7 +24,7 @@ there is none."""
 CODE_FOLDER = "/sandbox"
 WORK_FOLDER = "/tmp/work"
 _FILES_LIMIT = 16_384
-_HIDDEN = "cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"
+HIDDEN = "cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"
 """Files of /proc that tell of the machine, not of the slot, and that no library needs."""
 _KILL_PAUSE_S, _KILL_TRIES = 0.0005, 1000
 _COLLECTION_PAUSE_S, _COLLECTION_TRIES = 0.002, 100
@@ -38,7 +38,8 @@ def serve(channel: socket.socket, uid: int, disk_mb: int) -> None:
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     linux.unmount("/tmp", linux.MNT_DETACH)
     linux.unmount(CODE_FOLDER, linux.MNT_DETACH)
-    linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC)
+    # Of another user's process, which here is this one, no file is told: counts and times of a slot outlive its calls.
+    linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC, "hidepid=1")
     _hide_the_machine()
     _mount_files(uid, disk_mb)
     last_pid = _open_last_pid()
@@ -123,7 +124,7 @@ def _mount_files(uid: int, disk_mb: int) -> None:
 
 
 def _hide_the_machine() -> None:
-    for path in (f"/proc/{name}" for name in _HIDDEN):
+    for path in (f"/proc/{name}" for name in HIDDEN):
         if os.path.exists(path):
             linux.mount("/dev/null", path, "", linux.MS_BIND)
 

@@ -8,8 +8,8 @@ Invariants: what is not listed gets ENOSYS; another architecture or the x32 bit 
 compared in the 32 bits that the kernel takes, never more, so that set high bits can't turn a refusal into a pass.
 All checked arguments are of types int, unsigned or narrower, or flags whose listed bits are in the low half.
 
-A killed process is reported by its wait status alone (SIGSYS). Which call it was, only the machine's log tells (audit
-record 1326: pid, syscall); it is rate-limited and not the worker's to read. What lies in memory, such as the flags of
+A killed process is reported by its wait status alone (SIGSYS). Which call it was, only the machine's log tells
+(worker/kernel_log.py). What lies in memory, such as the flags of
 clone3, no filter can see.
 
 Standard library only, and no neighbours: it runs in the jail, in the zygote, which must stay small.
@@ -44,11 +44,15 @@ _ALL_BITS = 0xFFFFFFFF
 
 
 class Compare(NamedTuple):
-    """The low half of argument number `argument`, less the bits outside `mask`, is one of `values`."""
+    """The low half of argument number `argument`, less the bits outside `mask`, is one of `values`, or none of them."""
 
     argument: int
     values: tuple[int, ...]
     mask: int = _ALL_BITS
+    is_in: bool = True
+
+    def holds(self, low_half: int) -> bool:
+        return (low_half & self.mask in self.values) == self.is_in
 
 
 class Check(NamedTuple):
@@ -68,15 +72,40 @@ _UNIX_AND_LOOPBACK = Check(
     ),
     errno.EAFNOSUPPORT,
 )
+_SOL_SOCKET, _IPPROTO_IP, _IPPROTO_TCP, _IPPROTO_IPV6 = 1, 0, 6, 41
+_SOCKET_OPTIONS = (
+    Compare(1, (_SOL_SOCKET,)),
+    # REUSEADDR TYPE ERROR DONTROUTE BROADCAST SNDBUF RCVBUF KEEPALIVE OOBINLINE PRIORITY LINGER REUSEPORT PASSCRED
+    # PEERCRED RCVLOWAT SNDLOWAT RCVTIMEO SNDTIMEO ACCEPTCONN PROTOCOL DOMAIN RCVTIMEO_NEW SNDTIMEO_NEW.
+    # Above all no filter: thousands that are freed at once can leave the kernel unable to install another.
+    Compare(2, (*range(2, 11), 12, 13, *range(15, 22), 30, 38, 39, 66, 67)),
+)
+_OPTIONS_OF_UNIX = Check((_SOCKET_OPTIONS,), errno.ENOPROTOOPT)
+_OPTIONS_OF_UNIX_AND_LOOPBACK = Check(
+    (
+        _SOCKET_OPTIONS,
+        # NODELAY MAXSEG CORK KEEPIDLE KEEPINTVL KEEPCNT SYNCNT LINGER2 DEFER_ACCEPT WINDOW_CLAMP INFO QUICKACK
+        # USER_TIMEOUT NOTSENT_LOWAT: no other protocol on top (ULP), no keys.
+        (Compare(1, (_IPPROTO_TCP,)), Compare(2, (*range(1, 13), 18, 25))),
+        # TOS TTL RECVERR MULTICAST_IF MULTICAST_TTL MULTICAST_LOOP
+        (Compare(1, (_IPPROTO_IP,)), Compare(2, (1, 2, 11, 32, 33, 34))),
+        # UNICAST_HOPS MULTICAST_IF MULTICAST_HOPS MULTICAST_LOOP RECVERR V6ONLY TCLASS
+        (Compare(1, (_IPPROTO_IPV6,)), Compare(2, (16, 17, 18, 19, 25, 26, 67))),
+    ),
+    errno.ENOPROTOOPT,
+)
 _NOT_A_DEVICE = (0, 0x8000, 0x1000, 0xC000)  # S_IFMT of: unset, a file, a pipe, a socket
 
 CHECKS = {
     # Every CLONE_NEW* bit, and CLONE_PARENT, whose child would hang on the zygote.
     "flags_of_clone": Check(((Compare(0, (0,), mask=0x7E028000),),), errno.EPERM),
     # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
+    # The clock of a process is ~pid << 3 | kind. The CPU time of pid 1, the init, counts the slot's earlier calls.
+    "clock_of_gettime": Check(((Compare(0, (0xFFFFFFF0,), mask=0xFFFFFFF8, is_in=False),),), errno.EINVAL),
     "request_of_ioctl": Check(((Compare(1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),),), errno.ENOTTY),
     "family_of_socket": _UNIX_ONLY,
     "family_of_socketpair": _UNIX_ONLY,
+    "option_of_socket": _OPTIONS_OF_UNIX,
     "command_of_fcntl": Check(
         (
             # Descriptors, flags, record and description locks, owner, seals, sizes, hints: all but F_NOTIFY and
@@ -114,6 +143,7 @@ CHECKS = {
         errno.EPERM,
     ),
 }
+_WITH_LOOPBACK = {"family_of_socket": _UNIX_AND_LOOPBACK, "option_of_socket": _OPTIONS_OF_UNIX_AND_LOOPBACK}
 
 Rule = str
 Instruction = tuple[int, int, int, int]
@@ -149,13 +179,22 @@ def build(machine: str | None = None, loopback: bool = False) -> bytes:
 
 def read_table(machine: str) -> dict[int, Rule]:
     """The rule of each listed system call number."""
+    return {number: rule for number, _, rule in _rows(machine)}
+
+
+def names(machine: str) -> dict[int, str]:
+    """The name of each listed system call number."""
+    return {number: name for number, name, _ in _rows(machine)}
+
+
+def _rows(machine: str) -> list[tuple[int, str, Rule]]:
     column = list(AUDIT_ARCH).index(machine)
     lines = (line.split() for line in TABLE.read_text().splitlines() if line and not line.startswith("#"))
-    return {int(fields[column]): fields[3] for fields in lines if fields[column] != "-"}
+    return [(int(fields[column]), fields[2], fields[3]) for fields in lines if fields[column] != "-"]
 
 
 def checks(loopback: bool) -> dict[Rule, Check]:
-    return CHECKS | {"family_of_socket": _UNIX_AND_LOOPBACK} if loopback else CHECKS
+    return CHECKS | _WITH_LOOPBACK if loopback else CHECKS
 
 
 def _search(table: dict[int, Rule], named_checks: dict[Rule, Check]) -> list[Instruction]:
@@ -225,6 +264,8 @@ def _test(test: Compare, rest: int) -> list[Instruction]:
     if test.mask != _ALL_BITS:
         load.append((AND, 0, 0, test.mask))
     last = len(test.values) - 1
+    if not test.is_in:
+        return [*load, *((IF_EQUAL, rest + last - n, 0, value) for n, value in enumerate(test.values))]
     return [*load, *((IF_EQUAL, last - n, rest if n == last else 0, value) for n, value in enumerate(test.values))]
 
 

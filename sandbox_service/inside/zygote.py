@@ -31,6 +31,7 @@ from sandbox_service.inside.slot import Slot, SlotLost
 _OPEN_FILES = 1024
 _PENDING_SIGNALS = 1024
 _LOOK_AGAIN_S = 1.0
+_CREDENTIALS = struct.Struct("3i")
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(8 * struct.calcsize("i"))
 # As plain numbers: to look up a member of an enumeration runs a function each time, whose pages a fork has to copy.
 _ATTACH, _RUN, _KILL = Kind.ATTACH.value, Kind.RUN.value, Kind.KILL.value
@@ -125,7 +126,9 @@ class Zygote:
                 os.close(descriptor)
         slot.child_fd = os.pidfd_open(slot.child)
         self._watch(slot, slot.child_fd)
-        self._send(Frame(_STARTED, slot.index, slot.epoch, when_ns=forked_ns))
+        started = frames.pack(Frame(_STARTED, slot.index, slot.epoch, when_ns=forked_ns))
+        whose = _CREDENTIALS.pack(slot.child, 0, 0)
+        self.control.sendmsg([started], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, whose)])
 
     def _reap(self, slot: Slot) -> None:
         when_ns = time.monotonic_ns()

@@ -7,30 +7,40 @@ are enum values (COMPARE_STRIP). A field that is not set is left out, so the mod
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from sandbox_service.errors import BadRequest, InvalidCall
+from sandbox_service.errors import BadRequest, InvalidCall, TooLarge
 
 M = TypeVar("M", bound=Message)
 
+MAX_ITEMS = 200_000
+"""Of all lists and maps of a request together. Each costs about a microsecond, and two bytes are enough for one."""
+MAX_FIELDS = 16_384
+"""Of a request at its top, each item of a list counted: a message within it costs a hundred bytes of memory."""
+
 
 def decode(kind: type[M], body: bytes) -> M:
-    """Read a request. Raise BadRequest if it is no such message, InvalidCall if it has what this service does not know.
+    """Read a request. Raise BadRequest if it is no such message, TooLarge if it holds more than is read at once,
+    InvalidCall if it has what this service does not know.
 
     Protocol buffers would drop such fields silently, and with them perhaps a limit that somebody relies on.
     """
+    # SECURITY: before anything is made of them (test_convert.py: `test_millions_of_items_...`).
+    if len(body) > MAX_FIELDS and _has_many_fields(body):
+        raise TooLarge(f"the message has more than {MAX_FIELDS:,} fields; split the batch")
     try:
         message: M = kind.FromString(body)
     except DecodeError as error:
         raise BadRequest(f"the message is not a valid {kind.DESCRIPTOR.full_name}") from error
-    _check(message, "")
+    _check(message, "", iter(range(MAX_ITEMS)))
     return message
 
 
@@ -103,7 +113,37 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _check(message: Message, path: str) -> None:
+def _has_many_fields(body: bytes) -> bool:
+    """Walk over the fields of a message (protobuf.dev, "Encoding"), not into them."""
+    position = 0
+    for _ in range(MAX_FIELDS):
+        tag, position = _varint(body, position)
+        size = 0
+        if tag & 7 == 2:  # texts, bytes, messages
+            size, position = _varint(body, position)
+        elif tag & 7 == 0:
+            _, position = _varint(body, position)
+        else:
+            size = 8 if tag & 7 == 1 else 4
+        position += size
+        if position >= len(body):
+            return False
+    return True
+
+
+def _varint(body: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(body):
+        byte = body[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80 or shift >= 64:
+            break
+    return value, position
+
+
+def _check(message: Message, path: str, items_left: Iterator[int]) -> None:
     unknown = UnknownFieldSet(message)
     if len(unknown):
         name = f"{path}{unknown[0].field_number}"
@@ -114,5 +154,7 @@ def _check(message: Message, path: str) -> None:
         if field.enum_type is not None and value not in field.enum_type.values_by_number:
             known = ", ".join(each.name for each in field.enum_type.values if each.number)
             raise InvalidCall(f"{name}: {value} is none of {known}", field=name)
+        if field.is_repeated and next(islice(items_left, len(value) - 1, None), None) is None:
+            raise TooLarge(f"{name}: the message has more than {MAX_ITEMS:,} items; split the batch")
         for place, inner in plan[field.name].messages(value):
-            _check(inner, f"{name}{place}.")
+            _check(inner, f"{name}{place}.", items_left)

@@ -2,7 +2,9 @@
 
 redis-py takes a connection from its pool for each command and gives it back, which is most of what a command costs.
 Here a command is one write, and its answer one future. A caller that is cancelled leaves its place in the order, so no
-answer is ever taken for another's. It makes the connection by redis-py (addresses, passwords, TLS) and its errors.
+answer is ever taken for another's. A server that sends nothing for some seconds while it owes answers is given up; one
+that works through a long line is not, nor is one whose answers wait for us. It makes the connection by redis-py
+(addresses, passwords, TLS) and its errors.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
+from sandbox_service.fuse import Fuse
+
 _PIECE = 1 << 16
 _NOTHING = object()
 
@@ -25,7 +29,8 @@ _NOTHING = object()
 class Line:
     def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
         self._pool = pool
-        self._timeout_s = timeout_s
+        self._silence = Fuse(timeout_s, self._give_up)
+        self._no_answer = f"no answer within {timeout_s:g} s"
         self._opening = asyncio.Lock()
         self._connection: AbstractConnection | None = None
         self._writer: asyncio.StreamWriter
@@ -39,13 +44,8 @@ class Line:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
         self._writer.write(hiredis.pack_command(words))  # type: ignore[arg-type]
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await answer
-        except TimeoutError:
-            error = NoAnswer(f"no answer within {self._timeout_s:g} s")
-            self._fail(error)  # it may be dead without a word: the next command gets a new connection
-            raise error from None
+        self._silence.light()
+        return await answer
 
     async def settle(self) -> None:
         """Wait for the answers that cancelled callers left under way."""
@@ -74,9 +74,12 @@ class Line:
         error: RedisError = LostConnection("the server closed the connection")
         try:
             while piece := await stream.read(_PIECE):
+                self._silence.put_out()
                 parser.feed(piece)
                 while (reply := parser.gets()) is not _NOTHING:
                     _settle(self._asked.popleft(), reply)
+                if self._asked:
+                    self._silence.light()
         except OSError as failure:
             error = LostConnection(f"the connection was lost: {failure}")
         except RedisError as failure:
@@ -84,9 +87,14 @@ class Line:
         if self._connection is connection:
             self._fail(error)
 
+    def _give_up(self) -> None:
+        """It may be dead without a word: the next command gets a new connection."""
+        self._fail(NoAnswer(self._no_answer))
+
     def _fail(self, error: RedisError) -> None:
         if self._connection is None:
             return
+        self._silence.put_out()
         self._connection._close()  # type: ignore[no-untyped-call]
         self._connection = None
         if self._reading is not None and self._reading is not asyncio.current_task():

@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -292,6 +293,17 @@ class Queue:
             await self._run("release", worker, *fields, patience_s=FINISH_PATIENCE_S)
         finally:
             self._drop(executions)
+
+    async def retry(self, worker: str, execution: Execution) -> Execution | None:
+        """Start the next attempt where this one failed by a fault of ours. None: another attempt owns the call, or none
+        is left; then this one is to be given up. Unavailable: it may have been started, and is to be given up too.
+        """
+        attempt = await self._run("retry", worker, execution.tenant, execution.id, execution.attempt)
+        if attempt is None:
+            return None
+        retried = replace(execution, attempt=int(attempt))
+        self._held[execution.tenant, execution.id] = retried
+        return retried
 
     def give_up(self, executions: Iterable[Execution]) -> None:
         """Hold these no longer: `recover` takes them back as it does a dead worker's, and the attempt counts."""

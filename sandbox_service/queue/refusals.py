@@ -8,6 +8,8 @@ from sandbox_service.errors import Conflict, Overloaded, QuotaExceeded, SandboxE
 from sandbox_service.queue.records import Record, Submission, state_of
 
 _SOONEST_S, _LATEST_S = 0.05, 3600.0
+_HOLDS_S = 0.25
+"""A refusal is said to hold no longer than this: the estimate it comes from changes."""
 _OF_SERVICE = {
     "depth": "{have:.0f} calls are queued and at most {limit:.0f} may be",
     "bytes": "{have:.0f} bytes of calls are unfinished and at most {limit:.0f} may be",
@@ -30,14 +32,20 @@ def refusal(why: bytes) -> Overloaded:
     """Read `kind us have limit` (submit.lua)."""
     kind, *figures = why.decode().split()
     after_us, have, limit = map(float, figures)
-    retry_after_s = min(max(after_us / 1e6, _SOONEST_S), _LATEST_S)
+    error = _in_words(kind, have, limit)
+    error.retry_after_s = min(max(after_us / 1e6, _SOONEST_S), _LATEST_S)
+    if kind != "bytes":  # a smaller call may fit
+        error.holds_s = min(after_us / 1e6, _HOLDS_S)
+    return error
+
+
+def _in_words(kind: str, have: float, limit: float) -> Overloaded:
     if kind == "wait":
         reason = f"it would wait about {have / 1e6:.1f} s, too long for its deadline in {limit / 1e6:.1f} s"
-        return Overloaded(f"{reason}: try again later, or with a higher timeout_s", retry_after_s=retry_after_s)
+        return Overloaded(f"{reason}: try again later, or with a higher timeout_s")
     if kind in _OF_SERVICE:
-        reason = _OF_SERVICE[kind].format(have=have, limit=limit)
-        return Overloaded(f"{reason}: try again later", retry_after_s=retry_after_s)
-    return QuotaExceeded(_OF_TENANT[kind].format(have=have, limit=limit), retry_after_s=retry_after_s)
+        return Overloaded(f"{_OF_SERVICE[kind].format(have=have, limit=limit)}: try again later")
+    return QuotaExceeded(_OF_TENANT[kind].format(have=have, limit=limit))
 
 
 def outcomes_of(submissions: Sequence[Submission], reply: Sequence[bytes | None]) -> list[Record | SandboxError]:

@@ -17,7 +17,7 @@ _LETTER_BYTES = 256 * 2**10
 """A dead letter keeps its call, to be replayed, up to this size."""
 _MEMORY = 128
 """How long a tenant's calls take is a mean over about this many of them."""
-_NAMES = ("submit", "fetch", "claim", "finish", "release", "cancel", "recover", "sweep", "depth")
+_NAMES = ("submit", "fetch", "claim", "finish", "retry", "release", "cancel", "recover", "sweep", "depth")
 
 
 @dataclass(frozen=True, slots=True)

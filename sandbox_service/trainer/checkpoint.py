@@ -4,13 +4,17 @@ run.json          what is trained: recipe, seed, and the label of its calls
 sft/              the policy after SFT      stages/NAME/   after each stage      (Hugging Face folders)
 latest/           the policy, its optimizer and where training stands; replaced whole after every step
 journal/STEP.jsonl  finished rollouts       metrics.jsonl, evaluations.jsonl     one line a step, an evaluation
+lock              held by the process that trains here
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,18 @@ from sandbox_service.trainer.recipe import Recipe
 from sandbox_service.trainer.tokens import Tokens
 
 _STATE = "optimizer.pt"
+
+
+@contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Nobody else trains in the folder meanwhile. SetupError: somebody does; two would mix their rollouts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(f"another process is training in {folder}: end it, or choose another folder") from None
+        yield
 
 
 def open_run(folder: Path, recipe: Recipe, seed: int) -> str:

@@ -28,11 +28,22 @@ def describe(groups: Sequence[Group]) -> dict[str, Any]:
         "calls": len(uses) / max(1, len(rollouts)),
         "turns": _mean([rollout.turns for rollout in rollouts]),
         "tokens": _mean([rollout.sampled for rollout in rollouts]),
+        "answers": _mean([rollout.answers for rollout in rollouts]),
         "waited_s": _mean([sum(use.wait_s for use in rollout.tools) for rollout in rollouts]),
         "service_mean_s": _mean(ran),
         "service_p99_s": ran[min(len(ran) - 1, len(ran) * 99 // 100)] if ran else 0.0,
         **{f"stop_{reason.value}": stops[reason.value] for reason in StopReason},
         "outcomes": dict(Counter(use.outcome for use in uses)),
+    }
+
+
+def describe_kept(kept: Sequence[Group]) -> dict[str, float]:
+    """The same of what is trained on: how much tidier the selection is than what was played."""
+    right = [rollout for group in kept for rollout in group if rollout.reward > 0]
+    return {
+        "kept_errors_in_right": error_ratio(right),
+        "kept_calls": _mean([len(rollout.tools) for group in kept for rollout in group]),
+        "kept_answers": _mean([rollout.answers for group in kept for rollout in group]),
     }
 
 

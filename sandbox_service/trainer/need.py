@@ -16,7 +16,11 @@ BUCKETS = 32
 """Responses are counted in this many equal steps up to the limit."""
 
 _PRIOR = 4.0
-"""How many rollouts the prior counts for in each bucket."""
+"""How many rollouts through each bucket the prior counts for."""
+
+_PRIOR_POWER = 1.5
+"""Before anything is known the share of responses longer than x is (1 - x / limit) to this power: shorter than equally
+likely, because a first wave that is too small costs time that nothing makes up for, one too large a few preemptions."""
 
 _REMEMBERED = 8192
 """Past this many finished rollouts the older half of the evidence is forgotten: a policy in training changes."""
@@ -61,9 +65,11 @@ class Expected:
     Rollouts of one engine grow together, a token each per decoding step, and end at different lengths. After h steps
     one that has r tokens now holds r + h with probability S(r + h) / S(r) and nothing otherwise; so the occupancy to
     expect has a peak over h that is far below the sum of the final lengths. S, the share of responses longer than a
-    length, is the Kaplan-Meier estimate over finished *and* unfinished rollouts: the first to finish are the short
-    ones, and an average over the finished alone would take them for typical. Before anything is known every length up
-    to the limit is equally likely; a run that has the lengths of an earlier step starts with those (`learn`).
+    length, comes from finished *and* unfinished rollouts: the first to finish are the short ones, and an average over
+    the finished alone would take them for typical. In each bucket the hazard is the responses that ended there over
+    the buckets that responses went through, parts counted as parts; whoever is in the middle of the longest bucket
+    reached has not ended there so far, and that half counts. `_PRIOR_POWER`
+    says what is assumed before; a run that has the lengths of an earlier step starts with those (`learn`).
 
     The margin is `deviations` standard deviations of that occupancy. A preemption adds `_STEP`, a finished rollout
     takes away `_STEP * tolerated`, within `_LEAST` and `_MOST`: a first wave of which nothing was known preempts many,
@@ -76,7 +82,9 @@ class Expected:
     _ended: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     _passed: list[float] = field(default_factory=lambda: [0.0] * BUCKETS)
     _survival: list[float] = field(default_factory=list)
-    _news: float = 0.0
+    _evidence: float = 0.0
+    _considered: float = 0.0
+    """The evidence that `_survival` was computed from."""
 
     _STEP = 0.25
     _LEAST, _MOST = 1.5, 2.5
@@ -115,26 +123,35 @@ class Expected:
 
     def survival(self) -> list[float]:
         """The share of responses that reach the start of each bucket; recomputed when a tenth is new."""
-        evidence = sum(self._ended)
-        if not self._survival or self._news > 0.1 * evidence:
-            share, self._survival, self._news = 1.0, [], 0.0
+        if not self._survival or self._evidence > 1.1 * self._considered:
+            share, self._survival, self._considered = 1.0, [], self._evidence
             for b in range(BUCKETS):
                 self._survival.append(max(share, 1e-9))
-                uniform = 1.0 / (BUCKETS - b)
-                share *= 1.0 - (self._ended[b] + _PRIOR * uniform) / (self._ended[b] + self._passed[b] + _PRIOR)
+                prior = _PRIOR_POWER / (BUCKETS - b - 0.5)
+                share *= math.exp(-(self._ended[b] + _PRIOR * prior) / (self._passed[b] + _PRIOR))
         return self._survival
 
     def grew(self, before: int, after: int) -> None:
-        for b in range(self.bucket(before), self.bucket(after)):
-            self._passed[b] += 1.0
+        first, last, passed = self.bucket(before), self.bucket(after), self._passed
+        start, end = before * BUCKETS / self.limit, after * BUCKETS / self.limit
+        self._evidence += end - start
+        if first == last:
+            passed[first] += end - start
+            return
+        passed[first] += first + 1 - start
+        for b in range(first + 1, last):
+            passed[b] += 1.0
+        passed[last] += end - last
 
     def finished(self, response: int) -> None:
         self._ended[self.bucket(response)] += 1.0
-        self._news += 1.0
+        self._evidence += 1.0
         self.deviations = max(self._LEAST, self.deviations - self._STEP * self.tolerated)
         if sum(self._ended) > _REMEMBERED:
             self._ended = [count / 2 for count in self._ended]
             self._passed = [count / 2 for count in self._passed]
+            self._evidence /= 2
+            self._considered /= 2
 
     def preempted(self) -> None:
         self.deviations = min(self._MOST, self.deviations + self._STEP)

@@ -129,6 +129,7 @@ DATA: dict[str, tuple[tuple[_Make, ...], float]] = {
     "two-calls": (ONE_CALL[::2] + TWO_CALLS + ONE_CALL[1::2] + TWO_CALLS, 0.1),
     "large": (FAMILIES, 0.7),
     "held-out": (FAMILIES, 0.25),
+    "held-out-one-call": (ONE_CALL, 0.0),
 }
 """Families, in turn, and the share of large numbers of each set of problems."""
 _HELD_OUT_OF = 8
@@ -143,7 +144,8 @@ def problems(data: str, seed: object, count: int) -> list[Problem]:
     families, large = DATA[data]
     r = random.Random(f"{data}/{seed}")
     return [
-        _draw(families[index % len(families)], r, large, held_out=data == "held-out").problem for index in range(count)
+        _draw(families[index % len(families)], r, large, held_out=data.startswith("held-out")).problem
+        for index in range(count)
     ]
 
 
@@ -158,14 +160,14 @@ def _draw(make: _Make, r: random.Random, large: float, *, held_out: bool) -> Tas
 
 _MIX: dict[str, tuple[float, float, float, float, float]] = {
     #              right bug→right wrong guess format
-    "modpow": (0.25, 0.25, 0.25, 0.15, 0.10),
-    "lcm": (0.12, 0.38, 0.25, 0.15, 0.10),
+    "modpow": (0.15, 0.20, 0.40, 0.15, 0.10),
+    "lcm": (0.08, 0.27, 0.40, 0.15, 0.10),
     "count": (0.02, 0.00, 0.78, 0.15, 0.05),
-    "digitsum": (0.12, 0.38, 0.25, 0.15, 0.10),
-    "inverse": (0.25, 0.15, 0.20, 0.30, 0.10),
-    "binomial": (0.15, 0.20, 0.45, 0.10, 0.10),
-    "digits-power": (0.20, 0.30, 0.25, 0.15, 0.10),
-    "lcm-digits": (0.15, 0.35, 0.25, 0.15, 0.10),
+    "digitsum": (0.08, 0.27, 0.40, 0.15, 0.10),
+    "inverse": (0.15, 0.15, 0.30, 0.30, 0.10),
+    "binomial": (0.10, 0.20, 0.50, 0.10, 0.10),
+    "digits-power": (0.15, 0.25, 0.35, 0.15, 0.10),
+    "lcm-digits": (0.10, 0.30, 0.35, 0.15, 0.10),
 }
 _SFT_LARGE = 0.1
 

@@ -113,6 +113,8 @@ class Evaluation:
     temperature: float
     max_tokens: int
     turns: int
+    at_start: bool = True
+    """Of the policy that RL begins with, too."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ NANO = Recipe(
     template="short",
     sft=Sft(
         traces={"tool_use": 12_000},
-        epochs=1.5,
+        epochs=1.2,
         batch=32,
         optimizer="muon",
         lr=3e-3,
@@ -192,11 +194,11 @@ NANO = Recipe(
         warmup_steps=5,
         betas=(0.9, 0.95),
         stages=(
-            Stage("1", steps=40, data="one-call", max_tokens=160, turns=3),
-            Stage("2", steps=30, data="two-calls", max_tokens=224, turns=4),
+            Stage("1", steps=30, data="one-call", max_tokens=160, turns=3),
+            Stage("2", steps=20, data="two-calls", max_tokens=224, turns=4),
             Stage(
                 "3",
-                steps=20,
+                steps=15,
                 data="large",
                 problems=128,
                 max_tokens=224,
@@ -207,7 +209,6 @@ NANO = Recipe(
         ),
         tool_wall_s=2.0,
         response_chars=40,
-        micro_batch=64,
     ),
     evaluation=Evaluation("held-out", problems=288, samples=4, temperature=1.0, max_tokens=224, turns=4),
 )

@@ -39,6 +39,8 @@ class ToolUse:
     """From sending the call to its answer."""
     service_s: float = 0.0
     """What the service says it took, from arrival to answer."""
+    attempts: int = 1
+    """How often the service began it; more than once where a worker or a jail was lost."""
 
 
 @dataclass

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from html import escape
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandbox_service.trainer.journal import read_rollouts
 from sandbox_service.trainer.records import Rollout
 from sandbox_service.trainer.rewards import p_total
 from sandbox_service.trainer.tokens import Tokens
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVES = (
     ("reward", "mean reward"),
@@ -41,7 +44,7 @@ def write_report(folder: Path) -> Path:
         f"<!doctype html><meta charset=utf-8><title>{escape(run['run'])}</title><style>{_STYLE}</style>",
         f"<h1>{escape(run['run'])}</h1><p>Recipe {escape(run['recipe']['name'])}, seed {run['seed']}, "
         f"{len(steps)} steps.</p><h2>On held-out problems</h2>{_evaluations(evaluations)}",
-        f"<h2>By step</h2>{plot({'run': steps}, stages=True) if steps else ''}<h2>Rollouts</h2>",
+        f"<h2>By step</h2>{curves(steps, evaluations) if steps else ''}<h2>Rollouts</h2>",
         *_rollouts(folder, steps),
     ]
     path = folder / "report.html"
@@ -49,22 +52,32 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-def plot(runs: dict[str, list[dict[str, Any]]], *, stages: bool = False) -> str:
-    """The curves of one or more runs, as SVG; `stages` marks where a stage begins."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+def curves(steps: Sequence[dict[str, Any]], evaluations: Sequence[dict[str, Any]]) -> str:
+    """The curves of a run, as SVG; a line where a stage begins, and what was right on held-out problems after each."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained")
-    for axes, (field, title) in zip(figure.subplots(3, 2).flat, CURVES, strict=True):
-        for name, lines in runs.items():
-            axes.plot([line["step"] for line in lines], [line[field] for line in lines], label=name, linewidth=1.2)
-            for before, line in pairwise(lines):
-                if stages and before["stage"] != line["stage"]:
-                    axes.axvline(line["step"] - 0.5, color="#bbb", linewidth=0.8)
+    panels = list(figure.subplots(3, 2).flat)
+    for axes, (field, title) in zip(panels, CURVES, strict=True):
+        axes.plot([line["step"] for line in steps], [line[field] for line in steps], linewidth=1.2)
+        for before, line in pairwise(steps):
+            if before["stage"] != line["stage"]:
+                axes.axvline(line["step"] - 0.5, color="#bbb", linewidth=0.8)
         axes.set_title(title, fontsize=10)
         axes.set_ylim(bottom=0)
-        if len(runs) > 1:
-            axes.legend(fontsize=8)
+    last = {"sft": 0, **{line["stage"]: line["step"] for line in steps}}
+    for field, style in (("mean", "o"), ("greedy", "x")):
+        points = [(last[line["name"]], line[field]) for line in evaluations]
+        if points:
+            panels[0].plot(*zip(*points, strict=True), style, label=f"held-out, {field}")
+            panels[0].legend(fontsize=8)
+    return svg(figure)
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element, to be put into a page."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     written = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(written)  # type: ignore[no-untyped-call]
     text = written.getvalue().decode()
@@ -75,11 +88,11 @@ def _evaluations(lines: Sequence[dict[str, Any]]) -> str:
     rows = "".join(
         f"<tr><td>{escape(line['name'])}<td>{line['mean']:.1%}"
         f"<td>{line['interval'][0]:.1%} to {line['interval'][1]:.1%}"
-        f"<td>{line['greedy']:.1%}<td>{line['errors_in_right']:.3f}<td>{line['calls']:.2f}<td>{line['tokens']:.0f}"
-        f"<td>{line['lost']}"
+        f"<td>{line['any']:.1%}<td>{line['greedy']:.1%}<td>{line['errors_in_right']:.3f}"
+        f"<td>{line['calls']:.2f}<td>{line['tokens']:.0f}<td>{line['lost']}"
         for line in lines
     )
-    head = "after|mean|95 % interval|greedy|tool errors in correct|calls|tokens|lost".replace("|", "<th>")
+    head = "after|mean|95 % interval|any right|greedy|tool errors in correct|calls|tokens|lost".replace("|", "<th>")
     families = sorted({family for line in lines for family in line["by_family"]})
     by_family = "".join(
         f"<tr><td>{escape(family)}" + "".join(f"<td>{line['by_family'].get(family, 0):.0%}" for line in lines)

@@ -110,9 +110,6 @@ class _Engine:
     gate: list[_Rollout] = field(default_factory=list)
     """Rollouts that wait for the others of this engine (STATIC_BARRIER)."""
 
-    def busy(self) -> bool:
-        return any(rollout.phase in (Phase.RUNNING, Phase.TOOL) for rollout in self.rollouts.values())
-
 
 class Scheduler:
     """Rollouts in, actions out.
@@ -289,7 +286,7 @@ class Scheduler:
                 self._start(rollout, engine)
         if self.policy is Policy.STATIC_BARRIER:
             for engine in self._engines.values():
-                if engine.gate and not engine.busy():
+                if engine.gate and len(engine.gate) == len(engine.rollouts):
                     self._open(engine)
 
     def _open(self, engine: _Engine) -> None:

@@ -45,7 +45,10 @@ def choose(groups: Sequence[Group], rl: Rl, seed: str) -> list[Group]:
 
 
 def update(policy: Policy, optimizer: AdamW, kept: Sequence[Group], rl: Rl) -> Trained:
-    """Train on the chosen groups: `updates_per_batch` steps of the optimizer, each on its share of the groups."""
+    """Train on the chosen groups: `updates_per_batch` steps of the optimizer, each on its share of the groups.
+
+    RuntimeError: a gradient is not finite; the weights are as they were before that share.
+    """
     policy.train()
     loss = norm = gap = 0.0
     for part in _shares(kept, rl.updates_per_batch):
@@ -61,7 +64,7 @@ def update(policy: Policy, optimizer: AdamW, kept: Sequence[Group], rl: Rl) -> T
         for some in micro_batches(rows, [len(rollout.tokens) for rollout, _, _ in rows], rl.micro_batch):
             found, gap = _backward(policy, some, rl, gap)
             loss += found
-        norm = float(nn.utils.clip_grad_norm_(policy.parameters(), rl.grad_norm))
+        norm = float(nn.utils.clip_grad_norm_(policy.parameters(), rl.grad_norm, error_if_nonfinite=True))
         optimizer.step()
     return Trained(len(kept), sum(map(len, kept)), loss, norm, gap)
 

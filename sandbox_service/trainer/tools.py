@@ -50,7 +50,7 @@ class Tools:
             raise Lost(f"a tool call got no answer: {error.message}") from error
         if result.status in _NO_VERDICT:
             raise Lost(f"a tool call ended as {result.status.value}: {result.message}")
-        use = ToolUse(result.status.value, time.monotonic() - sent, result.timings.total)
+        use = ToolUse(result.status.value, time.monotonic() - sent, result.timings.total, result.attempts)
         return use, response(result, self.chars)
 
 

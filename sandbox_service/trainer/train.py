@@ -18,12 +18,12 @@ from torch.optim import AdamW
 from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.client.tools import ToolCallError
 from sandbox_service.models import Call
-from sandbox_service.trainer.checkpoint import Lines, load_latest, open_run, save_latest, save_policy
+from sandbox_service.trainer.checkpoint import Lines, load_latest, open_run, owned, save_latest, save_policy
 from sandbox_service.trainer.engine import LocalEngine
 from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.groups import Group, play_groups
 from sandbox_service.trainer.inference import Engine
-from sandbox_service.trainer.measure import by_family, describe, interval, scores
+from sandbox_service.trainer.measure import by_family, describe, describe_kept, interval, scores
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.problems import plans, problems
 from sandbox_service.trainer.prompts import TEMPLATES
@@ -46,12 +46,13 @@ def use_threads(count: int) -> None:
 
 async def train(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, say: Say) -> None:
     """Do whatever is left to do of a run. ServiceFault: the service lost too many rollouts; start again later."""
-    run = open_run(folder, recipe, seed)
-    if left := await sandbox.cancel_label("run", run):
-        say(f"cancelled {left} calls that an earlier start of {run} had left")
-    if not (folder / "sft").exists():
-        await start(recipe, seed, folder, sandbox, run, say)
-    await Training(recipe, seed, folder, sandbox, run, say).run()
+    with owned(folder):
+        run = open_run(folder, recipe, seed)
+        if left := await sandbox.cancel_label("run", run):
+            say(f"cancelled {left} calls that an earlier start of {run} had left")
+        if not (folder / "sft").exists():
+            await start(recipe, seed, folder, sandbox, run, say)
+        await Training(recipe, seed, folder, sandbox, run, say).run()
 
 
 async def start(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, run: str, say: Say) -> None:
@@ -112,7 +113,7 @@ class Training:
     async def run(self) -> None:
         optimizer = self._optimizer()
         done, age = load_latest(self.folder, self.policy, optimizer)
-        if not done:
+        if not done and self.recipe.evaluation.at_start:
             await self.evaluate("sft")
         first = 1
         for stage in self.recipe.rl.stages:
@@ -141,7 +142,8 @@ class Training:
         played = time.monotonic()
         trained = update(self.policy, optimizer, kept, rl)
         times = {"played_s": played - begun, "trained_s": time.monotonic() - played}
-        line = {"stage": stage.name, "step": step, "lost": lost, **describe(groups), **asdict(trained), **times}
+        told = {**describe(groups), **describe_kept(kept), **asdict(trained), **times}
+        line = {"stage": stage.name, "step": step, "lost": lost, **told}
         self.metrics.add(str(step), line)
         self.say(
             f"stage {stage.name} step {step}: reward {line['reward']:.3f}, tool errors in correct rollouts "
@@ -185,6 +187,7 @@ class Training:
         best = scores([group for group in greedy if group])
         line = {
             "mean": sum(means) / len(means),
+            "any": sum(score > 0 for score in means) / len(means),
             "interval": interval(means),
             "greedy": sum(best) / len(best),
             "greedy_interval": interval(best),

@@ -12,6 +12,8 @@ from sandbox_service.models import CANCELLED_MESSAGE, Status
 
 _LATE_S = 0.25
 """How much later than its limit a program may be killed (R8)."""
+_SIGSYS = "as by a system call that is not allowed; the kernel's log has not told which"
+_BY_ITSELF = "it ended by itself, but past its limit"
 LimitName = Literal["wall", "cpu", "memory", "output", "deadline"]
 
 
@@ -40,9 +42,13 @@ class Evidence(NamedTuple):
     stderr: bytes
     stdout_truncated: bool
     stderr_truncated: bool
+    flooded: bool
+    """It wrote more than the hard cap, whether or not that ended it."""
     sent_at: float
     started_at: float
     exited_at: float
+    refused_call: str | None = None
+    """The system call that ended it, where that is known."""
 
     @property
     def wall_s(self) -> float:
@@ -73,7 +79,9 @@ def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdic
     if os.WIFEXITED(evidence.wait_status):
         code = os.WEXITSTATUS(evidence.wait_status)
         if limit := _overrun(evidence, cpu_limit_s, wall_limit_s):
-            return Verdict(Status.TIMED_OUT, code, limit=limit, message="it ended by itself, but past its limit")
+            return Verdict(Status.TIMED_OUT, code, limit=limit, message=_BY_ITSELF)
+        if evidence.flooded:
+            return Verdict(Status.OUTPUT_LIMIT, code, limit="output", message=_BY_ITSELF)
         return Verdict(Status.OK if code == 0 else Status.FAILED, exit_code=code)
     number = os.WTERMSIG(evidence.wait_status)
     name = _signal_name(number)
@@ -83,7 +91,9 @@ def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdic
         return Verdict(Status.OUT_OF_MEMORY, signal=name, limit="memory")
     if number in (signal.SIGKILL, signal.SIGXCPU) and evidence.cpu_s >= cpu_limit_s:
         return Verdict(Status.TIMED_OUT, signal=name, limit="cpu")
-    message = "a system call that is not allowed" if number == signal.SIGSYS else None
+    message = None
+    if number == signal.SIGSYS:
+        message = f"a system call that is not allowed: {evidence.refused_call}" if evidence.refused_call else _SIGSYS
     return Verdict(Status.SIGNALED, signal=name, message=message)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import codecs
 import time
@@ -11,14 +10,12 @@ from dataclasses import dataclass
 from sandbox_service import logs, metrics
 from sandbox_service.inside import fetch
 from sandbox_service.models import CANCELLED_MESSAGE, Job, Limits, Result, Status
-from sandbox_service.queue import MAX_ATTEMPTS, Execution
+from sandbox_service.queue import Execution
 from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge, was_starved
 from sandbox_service.worker.pool import NotStarted, Pool, Program
 from sandbox_service.worker.profiles import Profile
 from sandbox_service.worker.slots import Bounds, JailLost, Slot
 
-_PAUSE_S = 0.25
-"""What cost the first attempt its jail may be about to cost others theirs."""
 _FAILED = "the worker failed; its log says how"
 _UNREADABLE = "the worker cannot read the call: its gateway may be of another version"
 _KIB, _MIB = 1 << 10, 1 << 20
@@ -48,30 +45,19 @@ class Run:
 
 
 class Executor:
-    """Runs executions in a pool; a fault of ours in the first attempt is made good by a second one, here."""
+    """Runs executions in a pool."""
 
     def __init__(self, worker: str, pool: Pool, default_image: str) -> None:
         self._worker = worker
         self._pool = pool
         self._default_image = default_image
 
-    async def execute(self, run: Run) -> bytes:
-        """Return the Result as JSON; whatever happens is one, a fault of this code too."""
-        attempt = run.execution.attempt
-        while True:
-            result = await self._result(run, attempt)
-            if not result.retryable or attempt >= MAX_ATTEMPTS:
-                metrics.RESULTS.labels(result.status.value).inc()
-                return result.model_dump_json().encode()
-            attempt += 1
-            metrics.SECOND_ATTEMPTS.inc()
-            await asyncio.sleep(_PAUSE_S)
-
-    async def _result(self, run: Run, attempt: int) -> Result:
+    async def execute(self, run: Run) -> Result:
+        """Make this attempt; whatever happens is a Result, a fault of this code too."""
         failed = Result(
             id=run.execution.id,
             status=Status.INFRA_ERROR,
-            attempts=attempt,
+            attempts=run.execution.attempt,
             worker=self._worker,
             message=_UNREADABLE,
         )
@@ -81,18 +67,18 @@ class Executor:
             _log.error("a call cannot be read", call=run.execution.id, **logs.fault(error))
             return failed
         try:
-            return await self._attempt(run, job, attempt)
+            return await self._attempt(run, job)
         except Exception as error:
             _log.error("an execution failed", call=job.id, **logs.fault(error))
             return failed.model_copy(update={"retryable": True, "labels": job.labels, "message": _FAILED})
 
-    async def _attempt(self, run: Run, job: Job, attempt: int) -> Result:
+    async def _attempt(self, run: Run, job: Job) -> Result:
         bounds = _bounds(job.limits, deadline=run.claimed_at + run.execution.remaining_s)
         image = job.image or self._default_image
         profile = self._pool.choose_profile(_sources(job), image)
         metrics.PROFILE_CALLS.labels(profile.name).inc()
         # The one trace of an attempt that survives the worker's kill: the ledger counts these (loadtest/ledger.py).
-        _log.debug("execution started", call=job.id, attempt=attempt)
+        _log.debug("execution started", call=job.id, attempt=run.execution.attempt)
         evidence: Evidence | None = None
         fetched = b""
         try:
@@ -109,7 +95,7 @@ class Executor:
             "signal": verdict.signal,
             "limit": verdict.limit,
             "retryable": verdict.status is Status.INFRA_ERROR,
-            "attempts": attempt,
+            "attempts": run.execution.attempt,
             "worker": self._worker,
             "image": self._pool.images[image].hash,
             "labels": job.labels,

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from sandbox_service.inside.frames import Frame, Kind
 from sandbox_service.logs import get_logger
 from sandbox_service.worker import nsjail
 from sandbox_service.worker.cgroup import Groups, Leaf
+from sandbox_service.worker.kernel_log import KernelLog
 from sandbox_service.worker.nsjail import IdRange
 from sandbox_service.worker.profiles import Profile
 from sandbox_service.worker.rootfs import Image
@@ -38,6 +40,8 @@ _FIRST_SLOT_UID = 1000
 _START_TIME_S = 120.0
 _PR_SET_PDEATHSIG = 1
 _STDERR_KEPT = 4096
+_CREDENTIALS = struct.Struct("3i")
+_ROOM_FOR_CREDENTIALS = socket.CMSG_SPACE(_CREDENTIALS.size)
 
 _log = get_logger("jail")
 
@@ -64,7 +68,7 @@ class Plan:
 
 
 class Jail:
-    def __init__(self, plan: Plan, groups: Groups, on_lost: Callable[[Jail], None]) -> None:
+    def __init__(self, plan: Plan, groups: Groups, log: KernelLog, on_lost: Callable[[Jail], None]) -> None:
         self.plan = plan
         self.free: asyncio.Queue[Slot] = asyncio.Queue()
         self._on_lost = on_lost
@@ -77,12 +81,13 @@ class Jail:
             leaf = groups.leaf(f"{plan.name}-{index}")
             owner = plan.ids.first + plan.first_uid + index
             self._leaves.append(leaf)
-            self._slots.append(Slot(index, owner, leaf, self._send, self.condemn))
+            self._slots.append(Slot(index, owner, leaf, log, self._send, self.condemn))
 
     async def start(self) -> None:
         """Start the container and wait until its zygote is warm. Raise SetupError if it does not get there."""
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with theirs, self._configuration(theirs.fileno()) as configuration:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(theirs.fileno()),
@@ -152,19 +157,21 @@ class Jail:
     def _receive(self) -> None:
         while not self._ended:
             try:
-                packet = self._socket.recv(frames.SIZE + 1)
+                packet, credentials, _, _ = self._socket.recvmsg(frames.SIZE + 1, _ROOM_FOR_CREDENTIALS)
             except BlockingIOError:
                 return
             except OSError:
                 packet = b""
             if packet:
-                self._handle(packet)
+                self._handle(packet, credentials[0][2])
             else:
                 self.condemn("its zygote ended")
 
-    def _handle(self, packet: bytes) -> None:
+    def _handle(self, packet: bytes, credentials: bytes) -> None:
         try:
             frame = frames.unpack(packet)
+            if frame.kind == Kind.STARTED:
+                frame = frame._replace(value=_CREDENTIALS.unpack(credentials)[0])
             if frame.kind == Kind.READY:
                 self._ready.set_result(None)
             else:

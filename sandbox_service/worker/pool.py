@@ -17,6 +17,7 @@ from sandbox_service.logs import get_logger
 from sandbox_service.worker.cgroup import Groups
 from sandbox_service.worker.evidence import Evidence
 from sandbox_service.worker.jail import Jail, Plan
+from sandbox_service.worker.kernel_log import KernelLog
 from sandbox_service.worker.nsjail import IdRange
 from sandbox_service.worker.profiles import Profile, choose, imported_names
 from sandbox_service.worker.rootfs import Image
@@ -91,6 +92,7 @@ class Pool:
         }
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._log = KernelLog()
 
     async def start(self) -> None:
         """Start all jails; SetupError if one of them does not start."""
@@ -106,10 +108,11 @@ class Pool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(jail.stop() for jail in self._jails.values()))
         self._groups.remove()
+        self._log.close()
         shutil.rmtree(self._code, ignore_errors=True)
 
     async def _start(self, key: tuple[str, str]) -> None:
-        jail = Jail(self._plans[key], self._groups, lambda lost: self._replace(key, lost))
+        jail = Jail(self._plans[key], self._groups, self._log, lambda lost: self._replace(key, lost))
         await jail.start()
         self._jails[key] = jail
         self._ready[key].set()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sandbox_service.errors import SetupError
+from sandbox_service.inside import init
 from sandbox_service.worker.evidence import Evidence, Kill
 from sandbox_service.worker.pool import Pool, Program
 from sandbox_service.worker.profiles import Profile
@@ -26,7 +27,7 @@ _DISK_MB = 16
 _OUTPUT_BYTES = 65536
 
 _LOOK = """
-import ctypes, errno, os, random, resource, socket, sys, time
+import ctypes, errno, os, random, resource, socket, stat, sys, time
 libc, last_pid = ctypes.CDLL(None, use_errno=True), "/proc/sys/kernel/ns_last_pid"
 print("processes", len([name for name in os.listdir("/proc") if name.isdigit()]), "init", os.path.exists("/proc/1"))
 print("first", os.getpid() == 2 or not os.path.exists(last_pid), "parent", os.getppid())
@@ -35,7 +36,8 @@ print("shared memory", libc.shmget(0x5E1F, 0, 0) >= 0, "sockets", len(open("/pro
 print(random.random(), file=sys.stderr)
 """
 _PROBE = (
-    _LOOK
+    f"HIDDEN = {init.HIDDEN}"
+    + _LOOK
     + """
 facts = {}
 for line in open("/proc/self/status"):
@@ -48,6 +50,8 @@ print("no_new_privs", facts["NoNewPrivs"], "seccomp", facts["Seccomp"], facts["S
 print("root", 0 in os.getresuid() + os.getresgid() or os.getgroups() != [])
 print("unshare", refused(libc.unshare(0x10000000)), "mount", refused(libc.mount(b"none", b"/tmp", b"tmpfs", 0, 0)))
 print("clone3", refused(libc.syscall(435, 0, 0)))
+# On no socket at all: neither an option that nothing needs (SO_ZEROCOPY), nor a filter.
+print("options", *(refused(libc.setsockopt(-1, 1, option, None, 0)) for option in (60, 26)))
 try:
     socket.socket(); print("internet allowed")
 except OSError as error:
@@ -67,6 +71,15 @@ for name in "inotify_instances", "user_namespaces":
     print("most", name, open("/proc/sys/user/max_" + name).read().strip())
 disk = os.statvfs("/tmp")
 print("disk", disk.f_blocks * disk.f_frsize >> 20, disk.f_files)
+
+# A hidden file is a device; it may also be missing, as in another kernel.
+names = [name for name in HIDDEN if os.path.exists("/proc/" + name)]
+print("machine", [name for name in names if not stat.S_ISCHR(os.stat("/proc/" + name).st_mode)])
+for tell in open, lambda _: time.clock_gettime(~1 << 3 | 2):  # the CPU time of pid 1
+    try:
+        tell("/proc/1/stat"); print("init is told of")
+    except OSError as error:
+        print("init", errno.errorcode[error.errno])
 
 # What the next program in this slot must not find.
 open("/tmp/left", "w"); open("/dev/shm/left", "w"); libc.shmget(0x5E1F, 4096, 0o1600)
@@ -90,6 +103,7 @@ no_new_privs ['1'] seccomp ['2'] ['FILTERS']
 root False
 unshare EPERM mount EPERM
 clone3 ENOSYS
+options ENOPROTOOPT ENOPROTOOPT
 internet EAFNOSUPPORT
 rootfs EROFS
 descriptors [0, 1, 2]
@@ -102,6 +116,9 @@ limits (0, 0) (1024, 1024) ({_DISK_MB << 20}, {_DISK_MB << 20}) ({_CPU_S}, {_CPU
 most inotify_instances 0
 most user_namespaces 0
 disk {_DISK_MB} 16384
+machine []
+init EPERM
+init EINVAL
 """
 )
 _OUR_FILTERS = 2

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import math
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from sandbox_service.models import HARD_OUTPUT_FACTOR
 from sandbox_service.worker.capture import Capture
 from sandbox_service.worker.cgroup import Counters, Leaf
 from sandbox_service.worker.evidence import Evidence, Kill
+from sandbox_service.worker.kernel_log import KernelLog
 
 _UNDRAINED_S = 0.02
 """Most programs end within this time, on a busy machine too, and fit a pipe: their output is read once, at the end."""
@@ -59,12 +61,14 @@ class Slot:
         index: int,
         owner: int,
         leaf: Leaf,
+        log: KernelLog,
         send: Callable[[Frame, list[int]], None],
         condemn: Callable[[str], None],
     ) -> None:
         self.index = index
         self.leaf = leaf
         self._owner = owner
+        self._log = log
         self._send = send
         self._condemn = condemn
         self._epoch = 0
@@ -96,7 +100,12 @@ class Slot:
             watch.stop()
             for capture in (stdout, stderr):
                 capture.drain()
-            return self._evidence(frame, watch, before, stdout, stderr, sent_at)
+            evidence = self._evidence(frame, watch, before, stdout, stderr, sent_at)
+        if os.WIFSIGNALED(frame.value) and os.WTERMSIG(frame.value) == signal.SIGSYS:
+            since = time.time() - (time.monotonic() - sent_at)
+            refused = await self._log.call_that_ended(watch.pid, self._owner, since)
+            return evidence._replace(refused_call=refused)
+        return evidence
 
     def _evidence(
         self, frame: Frame, watch: _Watch, before: Counters, stdout: Capture, stderr: Capture, sent_at: float
@@ -119,6 +128,7 @@ class Slot:
             stderr=stderr.kept,
             stdout_truncated=stdout.truncated,
             stderr_truncated=stderr.truncated,
+            flooded=any(watch.is_flooded(capture) for capture in (stdout, stderr)),
             sent_at=sent_at,
             started_at=watch.started_at or sent_at,
             exited_at=frame.when_ns / 1e9 or time.monotonic(),
@@ -182,7 +192,7 @@ class Slot:
         if frame.epoch != self._epoch:
             return
         if frame.kind == Kind.STARTED and self._watch is not None:
-            self._watch.start(frame.when_ns / 1e9)
+            self._watch.start(frame.when_ns / 1e9, frame.value)
         elif frame.kind == Kind.EXITED:
             _resolve(self._exited, frame)
         elif frame.kind == Kind.CLEANED:
@@ -209,6 +219,7 @@ class _Watch:
         self, slot: Slot, bounds: Bounds, before: Counters, captures: list[Capture], kill: Callable[[Kill], None]
     ) -> None:
         self.started_at: float | None = None
+        self.pid = 0
         self.reason: Kill | None = None
         self.descheduled_s = 0.0
         """Of the thread that waited longest, when the wall limit was hit; the zygote tells the main thread's alone."""
@@ -222,8 +233,8 @@ class _Watch:
         # Even the fork has to come in time: a zygote that does not answer is no reason to wait for ever.
         self._timer = self._loop.call_later(bounds.wall_s + _KILL_TIME_S, self._slot.stuck)
 
-    def start(self, at: float) -> None:
-        self.started_at = at
+    def start(self, at: float, pid: int) -> None:
+        self.started_at, self.pid = at, pid
         self._timer.cancel()
         self._timer = self._loop.call_later(_UNDRAINED_S, self._tick)
 
@@ -270,6 +281,9 @@ class _Watch:
             return Kill.DEADLINE, due
         return None, due
 
+    def is_flooded(self, capture: Capture) -> bool:
+        return capture.total > self.bounds.output_bytes * HARD_OUTPUT_FACTOR
+
     def _start_draining(self) -> None:
         for capture in self._captures:
             self._draining.append(capture)
@@ -277,7 +291,7 @@ class _Watch:
 
     def _drain(self, capture: Capture) -> None:
         capture.drain()
-        if capture.total > self.bounds.output_bytes * HARD_OUTPUT_FACTOR:
+        if self.is_flooded(capture):
             self._kill(Kill.OUTPUT)
         if capture.at_end and capture in self._draining:
             # The exit frame comes later than the end of the pipe: a reader left registered would spin until then.

@@ -28,7 +28,7 @@ from prometheus_client import start_http_server
 from sandbox_service import logs, metrics
 from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError, Unavailable
-from sandbox_service.queue import Execution, Queue
+from sandbox_service.queue import MAX_ATTEMPTS, Execution, Queue
 from sandbox_service.worker import rootfs
 from sandbox_service.worker.execution import Executor, Run
 from sandbox_service.worker.leftovers import claim_folder, remove_leftovers
@@ -40,6 +40,8 @@ from sandbox_service.worker.slots import JailLost
 
 _CLAIM_WAIT_S = 5.0
 _CANARY_PAUSE_S = 30.0
+_RETRY_PAUSE_S = 0.25
+"""What cost the first attempt its jail may be about to cost others theirs."""
 _PARTING_S = 2.0
 """A worker that stops tries for this long to tell a queue that does not answer; leases do the rest."""
 
@@ -79,13 +81,38 @@ class Worker:
         metrics.SLOTS_BUSY.set(len(self._tasks))
 
     async def _execute(self, run: Run) -> None:
+        """Make attempts until one ends otherwise than by a fault of ours, or was the last."""
         key = (run.execution.tenant, run.execution.id)
         try:
             result = await self._executor.execute(run)
+            while result.retryable and run.execution.attempt < MAX_ATTEMPTS:
+                await asyncio.sleep(_RETRY_PAUSE_S)
+                if not await self._begin_again(run):
+                    self._queue.give_up([run.execution])
+                    return
+                metrics.SECOND_ATTEMPTS.inc()
+                result = await self._executor.execute(run)
         finally:
             if self._running.get(key) is run:
                 del self._running[key]
-        self._done.put_nowait((run.execution, result, run.cpu_s))
+        metrics.RESULTS.labels(result.status.value).inc()
+        self._done.put_nowait((run.execution, result.model_dump_json().encode(), run.cpu_s))
+
+    async def _begin_again(self, run: Run) -> bool:
+        """Start the next attempt here, if the queue lets us. It hears of it first: should this worker be lost in that
+        attempt too, the call has had all it may have."""
+        asking = asyncio.create_task(self._queue.retry(self._name, run.execution))
+        try:
+            # Cancelled meanwhile: a drain gives back the attempt that the queue knows of.
+            await asyncio.shield(asking)
+        except Unavailable as error:
+            _log.warning("a call is given up: the queue is away", call=run.execution.id, **logs.fault(error))
+            return False
+        finally:
+            await asyncio.wait([asking])
+            if asking.exception() is None:
+                run.execution = asking.result() or run.execution
+        return asking.result() is not None
 
     def _ended(self, run: Run, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -149,10 +176,11 @@ class Worker:
         is away, or Unavailable."""
         if self._tasks and patience_s:
             await asyncio.wait(self._tasks, timeout=patience_s)
-        left = [run.execution for run in self._running.values()]
+        runs = list(self._running.values())
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = [run.execution for run in runs]
         async with asyncio.timeout(_PARTING_S):
             if left:
                 for execution in left:

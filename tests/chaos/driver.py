@@ -21,8 +21,9 @@ from pathlib import Path
 from rich.console import Console
 
 from loadtest.ledger import Ledger, Tally
-from tests.chaos.faults import FAULTS, Fault, Scene
+from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.rig import Rig, until
+from tests.chaos.scene import Scene
 
 CLIENTS = 24
 RECOVERY_S = 60.0
@@ -100,12 +101,12 @@ async def _answers(ledger: Ledger, sending: asyncio.Task[None]) -> None:
 def _bounds(fault: Fault, tally: Tally, hit: int) -> list[str]:
     """What the fault may cost: executions, and never more than it hit."""
     most = hit if fault.reruns else 0
-    cost = tally.second_attempts
-    if fault.exact and cost + tally.statuses["signaled"] != hit:
-        return [f"{hit} programs were killed, {cost} calls ran again, {tally.statuses['signaled']} were told of it"]
-    if fault.loses_data or cost <= most:
+    signaled = tally.statuses["signaled"]
+    if fault.exact and tally.second_attempts + signaled != hit:
+        return [f"{hit} programs were killed, {tally.second_attempts} calls ran again, {signaled} were told of it"]
+    if fault.loses_data or tally.repeated <= most:
         return []
-    return [f"{cost} calls ran twice; the fault hit {most} at most"]
+    return [f"{tally.repeated} calls ran twice; the fault hit {most} at most"]
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -11,39 +11,16 @@ import os
 import random
 import shutil
 import signal
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-
-import httpx
+from dataclasses import dataclass
 
 from loadtest import ledger as book
-from loadtest.ledger import Ledger
 from sandbox_service.client import AsyncSandboxClient, Status
+from tests.chaos.clients import expire, leave, storm
 from tests.chaos.proxy import State
-from tests.chaos.rig import LEASE_S, NotHit, Part, Rig, is_init, state_of, until
+from tests.chaos.rig import LEASE_S, NotHit, Part, is_init, state_of, until
+from tests.chaos.scene import BACK_S, Scene, Strike
 from tests.e2e.processes import children_of, jails_below, name_of, parent_of
-
-BACK_S = 60.0
-
-
-@dataclass
-class Scene:
-    """What a strike has at hand. `excused`: statuses that it caused itself, by design."""
-
-    rig: Rig
-    ledger: Ledger
-    excused: Counter[str] = field(default_factory=Counter)
-    remarks: list[str] = field(default_factory=list)
-
-    def waiting(self) -> int:
-        if not self.ledger.in_flight:
-            raise NotHit("no client was waiting")
-        return self.ledger.in_flight
-
-
-Strike = Callable[[Scene], Awaitable[int]]
 
 
 @dataclass(frozen=True)
@@ -76,14 +53,10 @@ async def kill_jail(scene: Scene) -> int:
     worker = random.choice(scene.rig.workers)
     hit = await scene.rig.freeze_busy(worker)  # so that no program ends meanwhile unseen: the worker reads nothing
     try:
-        programs = scene.rig.programs(worker)
-        victims = random.choice([scene.rig.zygotes(worker), jails_below(worker.pid)])
-        for pid in victims:
+        for pid in random.choice([scene.rig.zygotes(worker), jails_below(worker.pid)]):
             os.kill(pid, signal.SIGKILL)
     finally:
         worker.signal(signal.SIGCONT)
-    if not (programs and victims):
-        raise NotHit(f"{worker.name} had {len(programs)} programs in {len(victims)} jails")
     return hit
 
 
@@ -214,72 +187,7 @@ async def readonly_redis(scene: Scene) -> int:
     return hit
 
 
-# Clients
-
-
-async def leave(scene: Scene) -> int:
-    """Clients that go away at a random moment, among others that wait: nobody gets what was theirs."""
-    before = scene.ledger.in_flight
-    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=64)) as http:
-        tasks = [asyncio.create_task(_post(http, scene, number)) for number in range(300)]
-        for task in random.sample(tasks, 100):
-            asyncio.get_running_loop().call_later(random.uniform(0, 2), task.cancel)
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-    left = sum(isinstance(answer, asyncio.CancelledError) for answer in answers)
-    if not left:
-        raise NotHit("every client was answered before it could leave")
-    scene.remarks.append(f"{left} clients left of 300, beside {before} others")
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, (asyncio.CancelledError, httpx.HTTPError)):
-            raise answer
-    return left
-
-
-async def _post(http: httpx.AsyncClient, scene: Scene, number: int) -> None:
-    call_id = f"leave-{random.getrandbits(64):x}-{number}"
-    call = book.make_call(call_id, pause_s=random.uniform(0, 0.5))
-    url = random.choice(scene.rig.urls)
-    # Without an id, so that leaving cancels at once: the expected value tells whose answer it is.
-    answer = await http.post(
-        f"{url}/v1/calls", json=call.model_dump(exclude={"id"}, exclude_defaults=True), timeout=BACK_S
-    )
-    if answer.status_code == httpx.codes.OK:
-        printed = answer.json()["stdout"].split()[:1]
-        assert printed == [book.expected(call_id)], f"{call_id} got a foreign answer: {printed}"
-
-
-async def storm(scene: Scene) -> int:
-    """100 requests at once with one id: one execution, equal answers; another body is refused."""
-    hit = scene.waiting()
-    call = scene.ledger.open()
-    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=100)) as http:
-        body = call.model_dump(exclude_defaults=True)
-        posts = [http.post(f"{scene.rig.urls[n % 2]}/v1/calls", json=body, timeout=BACK_S) for n in range(100)]
-        answers = await asyncio.gather(*posts)
-        assert len({answer.content for answer in answers}) == 1, "one id, and different answers"
-        other = await http.post(f"{scene.rig.urls[0]}/v1/calls", json=body | {"stdin": "other"}, timeout=BACK_S)
-        assert other.status_code == httpx.codes.CONFLICT, other.text
-    async with AsyncSandboxClient(scene.rig.urls[1]) as sdk:
-        result = await sdk.get(str(call.id))
-    assert result is not None
-    scene.ledger.close(str(call.id), result)
-    return hit
-
-
-async def expire(scene: Scene) -> int:
-    """Calls whose deadline passes while they are queued: `expired`, and none of them was ever started."""
-    hit = scene.waiting()
-    ids = [f"expire-{random.getrandbits(64):x}-{n}" for n in range(60)]
-    async with AsyncSandboxClient(scene.rig.urls[0]) as sdk:
-        calls = [book.make_call(each, 0.3).model_copy(update={"timeout_s": 0.6}) for each in ids]
-        results = await sdk.run_batch(calls)
-    expired = {result.id for result in results if result.status is Status.EXPIRED}
-    if not expired:
-        raise NotHit("no call had to wait for longer than its deadline")
-    started = book.executions(scene.rig.worker_logs())
-    assert not expired & set(started), "an expired call was started"
-    scene.remarks.append(f"{len(expired)} of {len(ids)} expired, none of them started")
-    return hit
+# What kills its workers
 
 
 async def poison(scene: Scene) -> int:
@@ -288,14 +196,39 @@ async def poison(scene: Scene) -> int:
     async with AsyncSandboxClient(scene.rig.urls[0], retries=book.PATIENT) as sdk:
         waiting = asyncio.create_task(sdk.run(book.make_call(call_id, pause_s=8.0)))
         for attempt in (1, 2):
-            await until(lambda n=attempt: book.executions(scene.rig.worker_logs())[call_id] >= n, BACK_S, "it runs")
-            await asyncio.sleep(0.2)
+            await _started(scene, call_id, attempt)
             _worker_of(scene, call_id, attempt).signal(signal.SIGKILL)
         result = await waiting
     assert (result.status, result.attempts) == (Status.INFRA_ERROR, 2), result
     with scene.rig.redis() as client:
         assert call_id in [fields["id"] for _, fields in client.xrange("sandbox:dead")], "no dead letter"
     return 2 + scene.waiting()
+
+
+async def lose_jail_then_worker(scene: Scene) -> int:
+    """A call's jail dies, the worker repeats it itself, and dies in that: it was the second attempt."""
+    call_id = f"twice-{random.getrandbits(64):x}"
+    async with AsyncSandboxClient(scene.rig.urls[0], retries=book.PATIENT) as sdk:
+        waiting = asyncio.create_task(sdk.run(book.make_call(call_id, pause_s=8.0)))
+        await _started(scene, call_id, 1)
+        worker = _worker_of(scene, call_id, 1)
+        hit = scene.rig.running(worker)
+        for zygote in scene.rig.zygotes(worker):
+            os.kill(zygote, signal.SIGKILL)
+        await _started(scene, call_id, 2)
+        assert _worker_of(scene, call_id, 2) is worker, "it was repeated elsewhere"
+        hit += scene.rig.running(worker)
+        worker.signal(signal.SIGKILL)
+        result = await waiting
+    assert (result.status, result.attempts) == (Status.INFRA_ERROR, 2), result
+    starts = book.executions(scene.rig.worker_logs())[call_id]
+    assert starts == 2, f"it was started {starts} times"
+    return hit
+
+
+async def _started(scene: Scene, call_id: str, times: int) -> None:
+    await until(lambda: book.executions(scene.rig.worker_logs())[call_id] >= times, BACK_S, "it runs")
+    await asyncio.sleep(0.2)
 
 
 def _worker_of(scene: Scene, call_id: str, attempt: int) -> Part:
@@ -391,7 +324,10 @@ FAULTS = (
     Fault("L09d", "Redis takes no writes", readonly_redis, strikes=3),
     Fault("L09e", "SIGSTOP of Redis beyond the lease", freeze_redis, strikes=3),
     Fault("L11", "a third of 300 clients leaves", leave, strikes=3),
-    Fault("L12", "a call that kills its workers", poison, strikes=2, reruns=True),
+    Fault("L12a", "a call that kills its workers", poison, strikes=2, reruns=True),
+    Fault(
+        "L12b", "a call that loses its jail, then its worker", lose_jail_then_worker, strikes=2, in_ci=True, reruns=True
+    ),
     Fault("L13", "100 times the same call at once", storm, strikes=3, in_ci=True),
     Fault("L15", "deadlines that pass in the queue", expire, strikes=3),
     Fault("L16a", "SIGTERM to every part in turn", roll, strikes=2),

@@ -1,25 +1,28 @@
 """Five times as many calls as the service can run (L14): what it still gets done, and what becomes of the rest.
 
-    python -m tests.chaos.overload [seconds of overload]
+    python -m tests.chaos.overload [seconds of overload] [--busy]
 
-The calls sleep, so that the slots are what is short and not this machine's CPUs. First the peak: as many clients as
+The calls sleep, so that the slots are what is short and not this machine's CPUs; with `--busy` they do next to nothing,
+so that it is the CPUs, of which the refusals take their part, and the client too. First the peak: as many clients as
 keep all slots busy. Then calls arrive at five times that rate, whatever becomes of them; then the peak once more, since
 a machine that got slower meanwhile is no fault of the overload. Goodput is what ends as `ok` in time.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import itertools
-import sys
+import json
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import httpx
-
+from loadtest.load.drive import Connection, Refused
 from tests.chaos.rig import SLOTS, Rig
 
 PAUSE_S = 0.4
@@ -27,7 +30,8 @@ TIMEOUT_S = 8.0
 FACTOR = 5
 PEAK_S = 6.0
 CLIENTS = 4 * SLOTS
-CODE = f"import time; time.sleep({PAUSE_S}); print(1)"
+SLEEPY = f"import time; time.sleep({PAUSE_S}); print(1)"
+BUSY = "print(1)"
 
 
 @dataclass
@@ -53,39 +57,65 @@ class Report:
         )
 
 
-async def measure(rig: Rig, overload_s: float) -> Report:
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(trust_env=False, limits=limits, timeout=60) as http:
-        await _peak(rig, http, PEAK_S)  # the estimate of how long calls take follows what is sent
-        before = await _peak(rig, http, PEAK_S)
-        memory = _memory(rig)
-        outcomes: Counter[str] = Counter()
-        refusals: list[float] = []
-        silent = 0
+class Client:
+    """Sends calls to one gateway, each on a connection of its own while it lasts."""
 
-        async def one(url: str) -> None:
-            nonlocal silent
-            began = time.monotonic()
-            answer = await http.post(f"{url}/v1/calls", json={"code": CODE, "timeout_s": TIMEOUT_S})
-            if answer.status_code == httpx.codes.OK:
-                outcomes[answer.json()["status"]] += 1
-                return
-            outcomes[str(answer.status_code)] += 1
-            refusals.append(time.monotonic() - began)
-            silent += "Retry-After" not in answer.headers
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._idle: list[Connection] = []
 
-        tasks = []
-        begun = time.monotonic()
-        for number, url in zip(itertools.count(), itertools.cycle(rig.urls)):
-            due = begun + number / (FACTOR * before)
-            if due > begun + overload_s:
-                break
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            tasks.append(asyncio.create_task(one(url)))
-        await asyncio.gather(*tasks)
-        took_s = time.monotonic() - begun
-        after = {name: (memory[name], mib) for name, mib in _memory(rig).items()}
-        again = await _peak(rig, http, PEAK_S)
+    async def post(self, body: bytes) -> dict[str, Any]:
+        """The Result, or what is in the answer of a refusal."""
+        connection = self._idle.pop() if self._idle else Connection(self._url, None)
+        try:
+            stream = await connection.post("/v1/calls", body, "*/*", lambda: None)
+            answer: dict[str, Any] = json.loads(await connection.body(stream))
+        except Refused as refusal:
+            answer = {"refused": str(refusal)}
+        self._idle.append(connection)
+        return answer
+
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+
+
+async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
+    clients = [Client(url) for url in rig.urls]
+    await _peak(clients, code, PEAK_S)  # the estimate of how long calls take follows what is sent
+    before = await _peak(clients, code, PEAK_S)
+    memory = _memory(rig)
+    outcomes: Counter[str] = Counter()
+    refusals: list[float] = []
+    silent = 0
+    body = json.dumps({"code": code, "timeout_s": TIMEOUT_S}).encode()
+
+    async def one(client: Client) -> None:
+        nonlocal silent
+        began = time.monotonic()
+        answer = await client.post(body)
+        if "refused" not in answer:
+            outcomes[answer["status"]] += 1
+            return
+        outcomes[answer["refused"][:8]] += 1
+        refusals.append(time.monotonic() - began)
+        silent += '"retry_after_s"' not in answer["refused"]
+
+    tasks = []
+    begun = time.monotonic()
+    for number, client in zip(itertools.count(), itertools.cycle(clients)):
+        due = begun + number / (FACTOR * before)
+        if due > begun + overload_s:
+            break
+        if (pause_s := due - time.monotonic()) > 0:
+            await asyncio.sleep(pause_s)
+        tasks.append(asyncio.create_task(one(client)))
+    await asyncio.gather(*tasks)
+    took_s = time.monotonic() - begun
+    after = {name: (memory[name], mib) for name, mib in _memory(rig).items()}
+    again = await _peak(clients, code, PEAK_S)
+    for client in clients:
+        client.close()
     return Report(
         peak=(before + again) / 2,
         goodput=outcomes["ok"] / took_s,
@@ -96,17 +126,18 @@ async def measure(rig: Rig, overload_s: float) -> Report:
     )
 
 
-async def _peak(rig: Rig, http: httpx.AsyncClient, seconds: float) -> float:
+async def _peak(clients: Sequence[Client], code: str, seconds: float) -> float:
     done = 0
     begun = time.monotonic()
+    body = json.dumps({"code": code}).encode()
 
-    async def client(number: int) -> None:
+    async def one_client(client: Client) -> None:
         nonlocal done
         while time.monotonic() < begun + seconds:
-            answer = await http.post(f"{rig.urls[number % 2]}/v1/calls", json={"code": CODE})
-            done += answer.status_code == httpx.codes.OK and answer.json()["status"] == "ok"
+            answer = await client.post(body)
+            done += answer.get("status") == "ok"
 
-    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    await asyncio.gather(*(one_client(clients[number % 2]) for number in range(CLIENTS)))
     return done / (time.monotonic() - begun)
 
 
@@ -122,12 +153,16 @@ def _rss_mib(pid: int) -> float:
     raise AssertionError(f"process {pid} has no memory")
 
 
-async def main(overload_s: float) -> None:
+async def main(overload_s: float, code: str) -> None:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         Path(folder).chmod(0o711)
         async with Rig(Path(folder)) as rig:
-            print((await measure(rig, overload_s)).lines())
+            print((await measure(rig, overload_s, code)).lines())
 
 
 if __name__ == "__main__":
-    asyncio.run(main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=float, nargs="?", default=30.0)
+    parser.add_argument("--busy", action="store_true")
+    options = parser.parse_args()
+    asyncio.run(main(options.seconds, BUSY if options.busy else SLEEPY))

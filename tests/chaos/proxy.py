@@ -32,12 +32,14 @@ class Proxy:
         self._passing.set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._servers: list[asyncio.Server] = []
+        self._loop: asyncio.AbstractEventLoop
 
     @property
     def url(self) -> str:
         return f"unix://{self.path}"
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._servers.append(await asyncio.start_unix_server(self._serve, self.path))
 
     async def listen_tcp(self) -> int:
@@ -49,9 +51,13 @@ class Proxy:
     async def stop(self) -> None:
         for server in self._servers:
             server.close()
-        self.set(State.CUT)
+        self._switch(State.CUT)
 
     def set(self, state: State) -> None:
+        """From any thread."""
+        self._loop.call_soon_threadsafe(self._switch, state)
+
+    def _switch(self, state: State) -> None:
         self._state = state
         if state is State.SILENT:
             self._passing.clear()

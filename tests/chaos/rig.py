@@ -12,9 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import redis
@@ -24,7 +26,7 @@ from sandbox_service.queue.keys import with_prefix
 from tests.chaos.proxy import Proxy
 from tests.e2e.processes import children_of, jails_below
 
-LEASE_S = 2.0
+LEASE_S = 3.0
 DRAIN_S = 5.0
 SLOTS = 4
 _READY_S = 60.0
@@ -101,6 +103,30 @@ class Part:
                 yield from log
 
 
+class _Lines:
+    """A loop on a thread of its own for the proxies: while a strike looks through /proc, leases must not run out."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def stop(self) -> None:
+        await self.run(self._end_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _end_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Rig:
     """`async with Rig(folder) as rig`: a ready service; `folder` must be short (unix sockets) and searchable."""
 
@@ -108,6 +134,7 @@ class Rig:
         self.folder = folder
         self.server = EmbeddedServer(folder / "data", folder / "redis.sock")
         self.proxies = [Proxy(folder / f"{name}.sock", self.server.socket_path) for name in ("g1", "g2", "w1", "w2")]
+        self._lines = _Lines()
         self._ports = _free_ports(2)
         shared = {
             "SANDBOX_RUN_DIR": str(folder / "run"),
@@ -135,7 +162,7 @@ class Rig:
     async def __aenter__(self) -> Rig:
         self.server.start()
         for proxy in self.proxies:
-            await proxy.start()
+            await self._lines.run(proxy.start())
         self._supervision = asyncio.create_task(self._supervise())
         try:
             await self.until_ready()
@@ -154,7 +181,8 @@ class Rig:
         for part in self.parts:
             await asyncio.to_thread(part.stop)
         for proxy in self.proxies:
-            await proxy.stop()
+            await self._lines.run(proxy.stop())
+        await self._lines.stop()
         self.server.stop()
 
     async def _supervise(self) -> None:
@@ -210,12 +238,14 @@ class Rig:
     # Harm
 
     async def freeze_busy(self, worker: Part) -> int:
-        """Stop this worker at a moment when calls run on it; return how many. NotHit if there is none."""
+        """Stop this worker at a moment when programs run on it; return how many calls it holds. NotHit if there is
+        none."""
         give_up = time.monotonic() + 20
         while time.monotonic() < give_up:
             if worker.is_up and self.running(worker):
                 worker.signal(signal.SIGSTOP)
-                if hit := self.running(worker):
+                # Only now, when it can hand in nothing: a call that it holds may have ended, or not begun.
+                if (hit := self.running(worker)) and self.programs(worker):
                     return hit
                 worker.signal(signal.SIGCONT)
             await asyncio.sleep(0.01)

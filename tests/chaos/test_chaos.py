@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.chaos import neighbours
 from tests.chaos.driver import run_fault
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.rig import Rig
@@ -32,3 +33,15 @@ async def test_the_ledger_is_clean_after(rig: Rig, fault: Fault) -> None:
     assert row.problems == []
     assert row.hit > 0
     assert row.tally.calls > 50
+
+
+@pytest.mark.timeout(300, func_only=True)
+async def test_a_single_call_beside_45000_of_another_tenant_waits_less_than_a_second() -> None:
+    """By the clock, through both gateways, with every slot busy."""
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        Path(folder).chmod(0o711)
+        async with Rig(Path(folder), SANDBOX_API_KEYS_FILE=neighbours.keys(Path(folder))) as rig:
+            report = await neighbours.measure(rig, neighbours.CALLS)
+    print(report.lines())
+    assert min(report.queued) > 40_000
+    assert max(report.waits_s) < 1.0

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from tests.conftest import WaitUntil
 
 
 def pids() -> Iterator[int]:
@@ -22,17 +27,19 @@ def parent_of(pid: int) -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    return [child for child in pids() if parent_of(child) == pid]
+    """Asked of the kernel, not found by a look at every process: strikes are made on a loop that has more to do."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, task.read_text().split())
+    return found
 
 
 def descendants_of(pid: int) -> list[int]:
     """All processes below `pid`, nearest first."""
-    below: dict[int, list[int]] = {}
-    for each in pids():
-        below.setdefault(parent_of(each), []).append(each)
     found, pending = [], [pid]
     while pending:
-        children = below.get(pending.pop(0), [])
+        children = children_of(pending.pop(0))
         found += children
         pending += children
     return found
@@ -49,3 +56,20 @@ def name_of(pid: int) -> str:
 def jails_below(pid: int) -> list[int]:
     """The nsjail processes that a service started by `pid` runs."""
     return [each for each in descendants_of(pid) if name_of(each) == "nsjail"]
+
+
+async def kill_the_zygote_above(mark: str, wait_until: WaitUntil) -> None:
+    """Find the process of this name in one of our jails, kill the zygote that forked it, and see both gone."""
+    found: list[int] = []
+
+    def find() -> bool:
+        for jail in jails_below(os.getpid()):
+            for zygote in children_of(jail):
+                found[:] = [zygote, *(pid for pid in descendants_of(zygote) if name_of(pid) == mark)]
+                if len(found) > 1:
+                    return True
+        return False
+
+    await wait_until(find, timeout_s=20)
+    os.kill(found[0], signal.SIGKILL)
+    await wait_until(lambda: not any(map(parent_of, found)), timeout_s=20)

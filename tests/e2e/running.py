@@ -78,7 +78,9 @@ class Running:
             if str(self.folder) in _text(pid, "mountinfo"):
                 left.append(f"a mount in process {pid} {_command(pid)}")
         left += [f"cgroup {path}" for path in cgroups_of(seen.workers)]
-        left += [f"file {path}" for path in self.run_dir.rglob("*") if path != self.run_dir / "workers"]
+        # Not rglob, which raises where a folder goes away while it is looked at.
+        below = [Path(top, name) for top, folders, files in os.walk(self.run_dir) for name in folders + files]
+        left += [f"file {path}" for path in below if path != self.run_dir / "workers"]
         return left
 
 

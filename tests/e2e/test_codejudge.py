@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
@@ -73,6 +74,69 @@ async def test_time_limit_output_cut_and_missing_input(http: httpx.AsyncClient) 
     assert (found[1]["success"], len(found[1]["stdout"])) == (True, 1000)
     assert found[2]["stdout"] == "''\n"
     assert found[3]["stdout"] == "x\n"
+
+
+@pytest.mark.timeout(150, func_only=True)
+async def test_a_batch_under_load_is_answered_before_its_client_leaves(http: httpx.AsyncClient) -> None:
+    """Behind 40 s of other calls for each slot, more work than is left of the 60 s: what is done has its verdict, the
+    rest says `queue_timeout`, which rStar's client sends again, and those items alone."""
+    slots = (await ask_status(http))["num_workers"]
+    sleep = {"code": "import time\ntime.sleep(1)", "labels": {"test": "load"}}
+    try:
+        ahead = await http.post("/v1/batches?wait=0", json={"calls": [sleep] * 40 * slots})
+        assert ahead.status_code == 202
+        submissions = [submission(f"import time\ntime.sleep({2.5 * slots / 4})\nprint({n})") for n in range(32)]
+        begun = time.monotonic()
+        answer = await http.post("/run/long-batch", json={"type": "batch", "submissions": submissions}, timeout=60)
+        assert time.monotonic() - begun < 58
+        found = answer.json()["results"]
+        assert {each["reason"] for each in found} == {"", "queue_timeout"}
+        assert [each["stdout"] for each in found] == [
+            "" if each["reason"] else f"{n}\n" for n, each in enumerate(found)
+        ]
+        assert all(each["run_success"] is (each["reason"] == "") for each in found)
+    finally:
+        await http.delete("/v1/calls?label=test:load")
+
+
+async def ask_status(http: httpx.AsyncClient) -> Json:
+    found: Json = (await http.get("/status")).json()
+    return found
+
+
+async def test_a_program_that_leaves_a_process_behind_is_waited_for(http: httpx.AsyncClient) -> None:
+    """As Python's multiprocessing does when the main program ends; ten seconds of sleep are over the limit."""
+    child = "import multiprocessing, time\np = multiprocessing.Process(target=time.sleep, args=(100,))\np.start()"
+    ten = '#include <unistd.h>\n#include <stdio.h>\nint main() { sleep(%d); puts("done"); }'
+    submissions = [
+        submission(child),
+        submission("import time\ntime.sleep(10)"),
+        {"type": "cpp", "solution": ten % 10},
+        {"type": "cpp", "solution": ten % 3},
+    ]
+    found = (await ask(http, "/run/long-batch", {"submissions": submissions}))["results"]
+    late = ("worker_timeout", "Suicide from timeout.", False)
+    assert [(each["reason"], each["stdout"], each["run_success"]) for each in found] == [
+        *[late] * 3,
+        ("", "done\n", True),
+    ]
+
+
+async def test_what_clients_send_beside_what_is_needed(http: httpx.AsyncClient) -> None:
+    """Unknown keys, options, nulls, no type of the batch; the order is the request's; ids of one's own or new ones."""
+    submissions = [submission("print(1)", options={"a": "b"}, extra=1, expected_output=None, input=""), submission("1")]
+    found = await ask(http, "/run/long-batch", {"sub_id": "all", "submissions": submissions, "more": {}})
+    assert found["sub_id"] == "all"
+    assert [each["success"] for each in found["results"]] == [True, True]
+    assert len({each["sub_id"] for each in found["results"]}) == 2
+    assert isinstance((await ask(http, "/judge/batch", {"submissions": submissions}))["sub_id"], str)
+
+
+async def test_what_broke_the_original_does_not_matter(http: httpx.AsyncClient) -> None:
+    """Output that is not UTF-8 or looks like its own markers, and imports from the future."""
+    code = "from __future__ import annotations\nimport sys\nsys.stdout.buffer.write(b'\\xff@@E ok')"
+    found = await ask(http, "/run", submission(code))
+    assert (found["run_success"], found["stdout"], found["reason"]) == (True, "\ufffd@@E ok", "")
 
 
 async def test_cpp(http: httpx.AsyncClient) -> None:

@@ -124,8 +124,12 @@ async def test_runtimes_and_prefixes(http: httpx.AsyncClient) -> None:
         ({"version": "2.x"}, "python-2.x runtime is unknown"),
         ({"version": "nonsense"}, "python-nonsense runtime is unknown"),
         ({"run_timeout": 10**9}, "run_timeout cannot exceed the configured limit of 60000"),
-        ({"run_timeout": "soon"}, ""),
-        ({"compile_memory_limit": [1]}, ""),
+        ({"language": ""}, "language is required as a string"),
+        ({"files": [{"content": "1"}, {"content": 2}]}, "files[1].content is required as a string"),
+        ({"files": None}, "files is required as an array"),
+        ({"run_timeout": "3000"}, "if specified, run_timeout must be a number"),
+        ({"compile_memory_limit": [1]}, "if specified, compile_memory_limit must be a number"),
+        ({"run_cpu_time": -1}, "run_cpu_time must be non-negative"),
     ],
 )
 async def test_bad_requests_have_a_message(http: httpx.AsyncClient, changes: Json, message: str) -> None:

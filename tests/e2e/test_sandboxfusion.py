@@ -92,6 +92,52 @@ async def test_an_offending_number_that_json_does_not_have_is_not_sent_back(http
     assert (answer.status_code, "Infinity" in answer.text) == (422, False)
 
 
+async def test_all_that_verl_sends(http: httpx.AsyncClient) -> None:
+    """Its eight fields, whole numbers for times; and numbers as text or with a fraction, as other clients have them."""
+    body = {
+        "compile_timeout": 10, "run_timeout": 10, "code": "print(1)", "stdin": "", "memory_limit_MB": 1024,
+        "language": "python", "files": {}, "fetch_files": [],
+    }  # fmt: skip
+    for changes in ({}, {"run_timeout": 2.5}, {"compile_timeout": "10", "memory_limit_MB": 512.0}, {"stdin": None}):
+        answer = await http.post("/run_code", json={**body, **changes})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        assert answer.json()["run_result"]["stdout"] == "1\n", changes
+
+
+async def test_the_time_limit_is_fine_grained_and_ends_all_processes(http: httpx.AsyncClient) -> None:
+    """0.3 s; what the program started is gone with it, and its output until then is kept, on both streams."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "subprocess.Popen('while true; do date +%s%N > /tmp/alive; sleep 0.01; done', shell=True)\n"
+        "print('out', flush=True)\nprint('err', file=sys.stderr)\ntime.sleep(60)"
+    )
+    found = await run_code(http, code, run_timeout=0.3)
+    ran = found["run_result"]
+    assert (found["status"], ran["status"], ran["return_code"]) == ("Failed", "TimeLimitExceeded", None)
+    assert (ran["stdout"], ran["stderr"]) == ("out\n", "err\n")
+    assert 0.3 <= ran["execution_time"] < 1.5
+    assert (await run_code(http, "import os; print(os.path.exists('/tmp/alive'))"))["run_result"]["stdout"] == "False\n"
+
+
+async def test_what_was_written_before_a_time_limit_can_be_fetched(http: httpx.AsyncClient) -> None:
+    code = "import time\nopen('part.txt', 'w').write('p')\ntime.sleep(60)"
+    found = await run_code(http, code, run_timeout=0.5, fetch_files=["part.txt", "/etc/hostname", "../../root/x"])
+    assert (found["status"], found["files"]) == ("Failed", {"part.txt": b64("p")})
+
+
+async def test_threads_of_numpy_under_a_memory_limit(http: httpx.AsyncClient) -> None:
+    """SkyRL sends a call again for the sake of a word that OpenBLAS says under limits of addresses or of stacks."""
+    code = (
+        "import numpy, threading\n"
+        "work = lambda: numpy.linalg.svd(numpy.random.rand(200, 200))\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "[each.start() for each in threads]; [each.join() for each in threads]; print('done')"
+    )
+    for limit in (256, 1024):
+        ran = (await run_code(http, code, memory_limit_MB=limit, run_timeout=30))["run_result"]
+        assert (ran["stdout"], ran["stderr"]) == ("done\n", "")
+
+
 async def test_memory(http: httpx.AsyncClient) -> None:
     """numpy works under verl's 1024; a program over its limit failed, with a clear line and a flag."""
     found = await run_code(http, "import numpy\nprint(numpy.ones(3).sum())", memory_limit_MB=1024)
@@ -150,6 +196,19 @@ async def test_a_language_that_is_not_here_says_which_are(http: httpx.AsyncClien
     assert "python, bash, cpp" in found["message"]
 
 
+@pytest.mark.parametrize(
+    "language",
+    [
+        *("nodejs", "go", "go_test", "java", "php", "csharp", "typescript", "sql", "rust", "cuda", "lua", "R", "perl"),
+        *("D_ut", "ruby", "scala", "julia", "pytest", "junit", "kotlin_script", "jest", "verilog", "python_gpu"),
+        *("lean", "swift", "racket", "python2", "gtest", "react"),
+    ],
+)
+async def test_every_name_of_a_language_is_known(http: httpx.AsyncClient, language: str) -> None:
+    found = await run_code(http, "1", language=language)
+    assert (found["status"], found["run_result"]) == ("SandboxError", None)
+
+
 async def test_bash(http: httpx.AsyncClient) -> None:
     found = await run_code(http, 'read x\necho "${x^^}" >&2\nexit 4', language="bash", stdin="hi\n")
     ran = found["run_result"]
@@ -187,6 +246,14 @@ async def test_a_compiler_has_a_limit_of_its_own(http: httpx.AsyncClient) -> Non
         ({"code": "1", "language": "klingon"}, ["body", "language"]),
         ({"code": 1, "language": "python"}, ["body", "code"]),
         ({"code": "1", "run_timeout": "soon"}, ["body", "run_timeout"]),
+        ({"code": "1", "run_timeout": None}, ["body", "run_timeout"]),
+        ({"code": "1", "language": None}, ["body", "language"]),
+        ({"code": "1", "language": "js"}, ["body", "language"]),
+        ({"code": "1", "memory_limit_MB": 1.5}, ["body", "memory_limit_MB"]),
+        ({"code": "1", "stdin": 1}, ["body", "stdin"]),
+        ({"code": "1", "files": []}, ["body", "files"]),
+        ({"code": "1", "files": {"a": 1}}, ["body", "files", "a"]),
+        ({"code": "1", "fetch_files": "a"}, ["body", "fetch_files"]),
         ([], ["body"]),
     ],
 )
@@ -233,6 +300,34 @@ async def test_figures_are_displayed(http: httpx.AsyncClient) -> None:
     for cell in found["cells"]:
         pictures = [each["image/png"] for each in cell["display"] if "image/png" in each]
         assert [base64.b64decode(picture)[1:4] for picture in pictures] == [b"PNG"], cell
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [({}, ["body", "cells"]), ({"cells": "1"}, ["body", "cells"]), ({"cells": [1]}, ["body", "cells", 0])],
+)
+async def test_bad_notebooks_have_the_shape_of_fastapi(http: httpx.AsyncClient, body: Any, place: list[object]) -> None:
+    answer = await http.post("/run_jupyter", json=body)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, place)
+
+
+async def test_a_notebook_has_files_and_no_memory_of_others(http: httpx.AsyncClient) -> None:
+    """Files as for a program; each request is a kernel of its own; no cells are none; what cannot be placed says so."""
+    cells = ["import util\nx = util.y\nopen('out', 'w').write(str(x))", "!echo from the shell", "%matplotlib inline\nx"]
+    found = await run_jupyter(
+        http, cells, files={"util.py": b64("y = 3")}, fetch_files=["out"], kernel="python3", memory_limit_MB=512
+    )
+    assert (found["status"], found["files"]) == ("Success", {"out": b64("3")}), found
+    assert found["cells"][1]["stdout"] == "from the shell\n"
+    assert found["cells"][2]["display"] == [{"text/plain": "3"}]
+    found = await run_jupyter(http, ["x"])
+    assert found["status"] == "Success"
+    assert found["cells"][0]["error"][0]["ename"] == "NameError"
+    found = await run_jupyter(http, [])
+    assert (found["status"], found["cells"]) == ("Success", [])
+    found = await run_jupyter(http, ["1"], files={"a": "a"})
+    assert (found["status"], found["driver"], found["cells"]) == ("SandboxError", None, [])
+    assert "not base64" in found["message"]
 
 
 @pytest.mark.parametrize("limit", ["cell_timeout", "total_timeout"])

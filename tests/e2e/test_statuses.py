@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 import uuid
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from tests.conftest import WaitUntil
 from tests.e2e.conftest import Answer, RunCall
-from tests.e2e.processes import children_of, descendants_of, jails_below, name_of
+from tests.e2e.processes import kill_the_zygote_above
 
 KILL_S = 0.25
 """A killed call is dead this long after its limit; a machine that is busy with other tests gets NOISE_S more."""
@@ -296,19 +295,6 @@ async def test_a_deadline_that_passes_while_it_runs_cancels_it(run: RunCall) -> 
 
 
 # infra_error
-
-
-async def kill_the_zygote_above(mark: str, wait_until: WaitUntil) -> None:
-    """Find the process of this name in one of our jails, and kill the zygote that forked it."""
-    found: list[int] = []
-
-    def find() -> bool:
-        zygotes = (zygote for jail in jails_below(os.getpid()) for zygote in children_of(jail))
-        found[:] = [zygote for zygote in zygotes if mark in map(name_of, descendants_of(zygote))]
-        return bool(found)
-
-    await wait_until(find, timeout_s=20)
-    os.kill(found[0], signal.SIGKILL)
 
 
 @pytest.fixture

@@ -142,6 +142,12 @@ async def http(gateway: Gateway) -> httpx.AsyncClient:
     return gateway.client
 
 
+@pytest.fixture
+def environment(redis_url: str, prefix: str) -> dict[str, str]:
+    """Variables of a gateway in a process of its own, which shares this test's queue."""
+    return {"SANDBOX_REDIS_URL": redis_url, "SANDBOX_REDIS_PREFIX": prefix, "SANDBOX_PORT": "0"}
+
+
 @contextlib.asynccontextmanager
 async def _running(server: Server) -> AsyncIterator[None]:
     task = asyncio.create_task(server.run_until_stopped())

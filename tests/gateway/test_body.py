@@ -9,8 +9,12 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sandbox_service import metrics, models
+from sandbox_service.gateway import body
+from sandbox_service.gateway.compat import sandboxfusion
 from sandbox_service.inside import interpreter
 from tests.gateway.conftest import Gateway, StartGateway
 
@@ -247,10 +251,73 @@ async def test_refusals_are_counted(gateway: Gateway) -> None:
     assert math.isclose(count(), before + 1)
 
 
+MIB = 2**20
+FILLED = {
+    "numbers": b'{"code":"1","x":[' + b"1," * MIB + b"1]}",
+    "texts": b'{"code":"1","args":[' + b'"",' * MIB + b'""]}',
+    "calls": b'{"calls":[' + b"{}," * MIB + b"{}]}",
+    "pairs": b'{"code":"1",' + b'"":"",' * MIB + b'"":""}',
+    "openings": b'{"code":"1","x":' + b"[" * MIB,
+    "behind a text of quotation marks": b'{"code":"\\\\","stdin":"' + b'\\"' * MIB + b'","x":[' + b"1," * MIB + b"1]}",
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/calls", "/v1/batches", "/run/long-batch", "/api/v2/execute"])
+@pytest.mark.parametrize("kind", FILLED)
+async def test_a_body_made_of_millions_of_values_is_not_parsed(http: httpx.AsyncClient, path: str, kind: str) -> None:
+    """Such a body held the gateway, with all who waited for it, for up to seven seconds."""
+    answer = await http.post(path, content=FILLED[kind], headers=JSON)
+    assert answer.status_code == 413
+    assert "has more than 200,000 JSON values; split the batch" in answer.text
+
+
+@pytest.mark.parametrize(
+    "honest",
+    [
+        {"calls": [{"code": "print([1, 2], {3: 4})\n" * 700, "stdin": '"a\\", [{,\n' * 20} for _ in range(900)]},
+        {"submissions": [{"type": "python", "solution": "1", "input": "[1, 2]", "expected_output": "2"}] * 16_384},
+        {"calls": [{"code": "1", "stdin": "1,2,3,4,5,6," * 90_000} for _ in range(14)]},
+    ],
+    ids=["a batch of large programs", "the largest batch of code-judge", "large inputs"],
+)
+def test_what_is_large_without_many_values_is_parsed(honest: object) -> None:
+    """Separators inside texts are no values."""
+    assert not body.has_too_many_values(json.dumps(honest).encode())
+
+
+documents = st.recursive(
+    st.none() | st.integers() | st.text(alphabet='ab,[{"\\:\n'),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(alphabet='a,[{"\\'), inner, max_size=5),
+    max_leaves=30,
+)
+
+
+@given(documents, st.integers(1, 40))
+def test_values_are_counted_as_a_parser_would(document: object, most: int) -> None:
+    """Items and pairs; what is empty counts once. Texts may hold whatever looks like more."""
+
+    def count(value: object) -> int:
+        inner = [*value.values()] if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if inner is None else max(1, len(inner)) + sum(map(count, inner))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(body, "MAX_VALUES", most)
+        assert body.has_too_many_values(json.dumps(document).encode()) == (count(document) >= most)
+
+
+def test_a_notebooks_results_made_of_millions_of_values_are_none() -> None:
+    """The cells write that file themselves, and the gateway reads it."""
+    told = b'{"state":"done","cells":[%s]}'
+    assert sandboxfusion._read_notebook(base64.b64encode(told % b"").decode()) == ("done", [])
+    assert sandboxfusion._read_notebook(base64.b64encode(told % (b"0," * MIB + b"0")).decode()) == ("died", [])
+    wide = (told.decode() % '"\u2241",1').encode("utf-16")  # the bytes of that sign hold a quotation mark
+    assert sandboxfusion._read_notebook(base64.b64encode(wide).decode()) == ("died", [])
+
+
 async def test_a_million_errors_are_not_described(http: httpx.AsyncClient) -> None:
     """One body of a few MiB held the gateway for seconds, because each of its errors was put into words."""
-    fields = b",".join(b'"%07x":1' % number for number in range(200_000))
+    fields = b",".join(b'"%07x":1' % number for number in range(190_000))
     response = await http.post("/v1/calls", content=b'{"code":"1",' + fields + b"}", headers=JSON)
     assert response.status_code == 422
-    assert response.json()["error"]["message"].startswith("the body has 200000 errors")
+    assert response.json()["error"]["message"].startswith("the body has 190000 errors")
     assert len(response.content) < 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
-import sys
+import socket
+import struct
 import time
-from collections.abc import AsyncIterator
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,48 +18,8 @@ import pytest
 
 from sandbox_service.gateway import server
 from tests.conftest import WaitUntil
+from tests.gateway.apart import process
 from tests.gateway.conftest import Gateway, ScriptedWorker
-
-SERVE = "from sandbox_service.config import Settings; from sandbox_service.gateway.app import serve; serve(Settings())"
-
-
-class Process:
-    """A gateway in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.events: list[dict[str, object]] = []
-
-    async def event(self, name: str) -> dict[str, object]:
-        """Read the log until this event; every line of it is JSON."""
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            self.events.append(json.loads(line))
-            if self.events[-1]["event"] == name:
-                return self.events[-1]
-        raise AssertionError(f"no {name} in {self.events}")
-
-
-@contextlib.asynccontextmanager
-async def process(**environment: str) -> AsyncIterator[Process]:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        SERVE,
-        env={"PATH": os.environ["PATH"], **environment},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield Process(child)
-    finally:
-        if child.returncode is None:
-            child.kill()
-        await child.communicate()
-
-
-@pytest.fixture
-def environment(redis_url: str, prefix: str) -> dict[str, str]:
-    return {"SANDBOX_REDIS_URL": redis_url, "SANDBOX_REDIS_PREFIX": prefix, "SANDBOX_PORT": "0"}
 
 
 async def raw(url: str, *parts: bytes, pause_s: float = 0) -> bytes:
@@ -331,3 +291,48 @@ async def test_pipelined_requests_are_bounded(gateway: Gateway) -> None:
         answer = await raw(gateway.url, (LINE + b"\r\n") * 1000 + LINE + CLOSE)
     assert answer.count(b"HTTP/1.1 200 ") <= server.PIPELINED
     assert (await gateway.client.get("/healthz")).status_code == 200
+
+
+BUSY = """
+import time
+from sandbox_service.gateway import server
+server.HEAD_S = server.KEEP_ALIVE_S = 1
+on_url = server.Protocol.on_url
+def compute(self, url):
+    if url == b"/busy":
+        time.sleep(1.5)
+    on_url(self, url)
+server.Protocol.on_url = compute
+"""
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_a_busy_gateway_cuts_nobody_off(environment: dict[str, str], kept: bool) -> None:
+    """A request is sent in time, on a new or a kept connection, while the gateway is busy with another one for longer
+    than a head may take or a connection be idle: once it closed the connection with the request unread."""
+
+    async def ask(client: HTTPConnection) -> int:
+        answer = await asyncio.to_thread(client.getresponse)
+        answer.read()
+        return answer.status
+
+    async with process(BUSY, **environment) as child:
+        netloc = urlsplit(str((await child.event("ready"))["url"])).netloc
+        with contextlib.closing(HTTPConnection(netloc, timeout=10)) as client:
+            client.connect()
+            if kept:
+                client.request("GET", "/healthz")
+                assert await ask(client) == 200
+            with contextlib.closing(HTTPConnection(netloc, timeout=10)) as other:
+                other.request("GET", "/busy")
+                await asyncio.sleep(0.5)
+                client.request("GET", "/healthz")
+                assert await ask(other) == 404
+                assert await ask(client) == 200
+
+
+async def test_many_may_wait_to_be_accepted(gateway: Gateway) -> None:
+    """As many as the kernel allows; it says so itself (the sixth number of TCP_INFO, for a socket that listens)."""
+    told = gateway.server._listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    (backlog,) = struct.unpack_from("I", told, 8 + 5 * 4)
+    assert backlog == min(server.BACKLOG, int(Path("/proc/sys/net/core/somaxconn").read_text()))

@@ -73,6 +73,14 @@ def own_filter():
     raw(317, 1, 1, ctypes.addressof(header))
 
 
+def filter_on_a_socket(option):
+    """One, of the single instruction that takes everything. Never make many."""
+    program = ctypes.create_string_buffer(b"\x06\x00\x00\x00\xff\xff\xff\xff", 8)
+    header = (ctypes.c_ulong * 2)(1, ctypes.addressof(program))
+    with socket.socket(socket.AF_UNIX) as unix:
+        unix.setsockopt(socket.SOL_SOCKET, option, bytes(header))
+
+
 def no_new_privileges():
     """nsjail only warns if it could not set this."""
     if LIBC.prctl(39, 0, 0, 0, 0) != 1:
@@ -86,6 +94,12 @@ PROBES = {
     "no new privileges": no_new_privileges,
     "AF_UNIX": lambda: socket.socket(socket.AF_UNIX),
     "AF_INET": lambda: socket.socket(socket.AF_INET),
+    "SO_REUSEADDR": lambda: socket.socket(socket.AF_UNIX).setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
+    "SO_ATTACH_FILTER": lambda: filter_on_a_socket(26),
+    "SO_ATTACH_FILTER with a high bit": lambda: raw(54, -1, 1, 26 | 1 << 32, 0, 0),
+    "SO_ATTACH_BPF": lambda: raw(54, -1, 1, 50, 0, 0),
+    "SO_ATTACH_REUSEPORT_CBPF": lambda: raw(54, -1, 1, 51, 0, 0),
+    "SO_ATTACH_REUSEPORT_EBPF": lambda: raw(54, -1, 1, 52, 0, 0),
     "clone3": lambda: raw(435, 0, 0),
     "bpf": lambda: raw(321, 0, 0, 0),
     "perf_event_open": lambda: raw(298, 0, 0, -1, -1, 0),

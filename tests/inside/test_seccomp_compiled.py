@@ -26,6 +26,10 @@ ZEROS, ONES = (0,) * 6, (0xFFFFFFFFFFFFFFFF,) * 6
 # Arguments that show each check from both sides.
 SAMPLES: dict[str, tuple[tuple[int, ...], ...]] = {
     "flags_of_clone": ((0x1200011,), (0x3D0F00,), *((1 << bit,) for bit in (15, 17, 25, 26, 27, 28, 29, 30))),
+    "clock_of_gettime": (
+        *((clock,) for clock in range(12)),
+        *(((~pid << 3 | kind) & 0xFFFFFFFF,) for pid in (0, 1, 2, 3, 9) for kind in (0, 1, 2, 6)),
+    ),
     "request_of_ioctl": ((0, 0x5401), (0, 0x541B), (0, 0x5421), (0, 0x5412), (0, 0x541C), (0, 0x40049409)),
     "family_of_socket": (
         *((1, kind) for kind in (1, 2, 5)),
@@ -35,6 +39,13 @@ SAMPLES: dict[str, tuple[tuple[int, ...], ...]] = {
         (10, 5, 132),
     ),
     "family_of_socketpair": ((1, 1), (2, 1), (40, 1)),
+    "option_of_socket": (
+        *((0, 1, option) for option in range(80)),
+        *((0, 6, option) for option in (*range(1, 14), 14, 18, 19, 23, 25, 31, 33)),
+        *((0, 0, option) for option in (1, 2, 4, 11, 32, 33, 34, 35, 64)),
+        *((0, 41, option) for option in (16, 17, 18, 19, 20, 25, 26, 34, 59, 64, 67)),
+        *((0, level, option) for level in (17, 263, 282, 0xFFFFFFFF) for option in (1, 2, 103)),
+    ),
     "command_of_fcntl": (
         *((0, command) for command in (*range(17), 36, 38, 1024, 1025, 1026, 1030, 1033, 1039)),
         *((0, 1031, size) for size in (4096, 65536, 65537, 1 << 20)),
@@ -94,7 +105,7 @@ def by_the_table(machine: str, loopback: bool, number: int, arguments: tuple[int
         return seccomp.ERRNO | int(getattr(errno, rule))
     check = seccomp.checks(loopback)[rule]
     low_halves = [argument & 0xFFFFFFFF for argument in [*arguments, *ZEROS][:6]]
-    holds = any(all(low_halves[c.argument] & c.mask in c.values for c in tests) for tests in check.alternatives)
+    holds = any(all(c.holds(low_halves[c.argument]) for c in tests) for tests in check.alternatives)
     return seccomp.ALLOW if holds else seccomp.ERRNO | check.otherwise
 
 

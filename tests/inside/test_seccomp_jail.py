@@ -47,6 +47,9 @@ def test_the_zygote_can_work_and_the_rest_is_refused(tmp_path: Path) -> None:
         "no new privileges": 0,
         "AF_UNIX": 0,
         "AF_INET": 0,
+        "SO_REUSEADDR": 0,
+        **dict.fromkeys(["SO_ATTACH_FILTER", "SO_ATTACH_FILTER with a high bit", "SO_ATTACH_BPF"], errno.ENOPROTOOPT),
+        **dict.fromkeys(["SO_ATTACH_REUSEPORT_CBPF", "SO_ATTACH_REUSEPORT_EBPF"], errno.ENOPROTOOPT),
         "clone3": errno.EINVAL,  # from the kernel: the call was let through
         **dict.fromkeys(["bpf", "perf_event_open", "userfaultfd", "keyctl", "add_key", "ptrace"], errno.EPERM),
         **dict.fromkeys(["process_vm_readv", "splice", "open_tree"], errno.EPERM),
@@ -62,7 +65,9 @@ def test_the_zygote_can_work_and_the_rest_is_refused(tmp_path: Path) -> None:
 def test_without_the_policy_the_kernel_answers_otherwise(tmp_path: Path) -> None:
     """The refusals above come from the policy: under one that allows everything the same probes pass."""
     bare = answers("POLICY all { ALLOW { read } }\nUSE all DEFAULT ALLOW\n", tmp_path)
-    assert {bare[name] for name in ("keyctl", "process_vm_readv", "AF_PACKET", "NETLINK_XFRM")} == {0}
+    assert {bare[name] for name in ("keyctl", "process_vm_readv", "AF_PACKET", "SO_ATTACH_FILTER")} == {0}
+    assert bare["NETLINK_XFRM"] == 0
+    assert bare["SO_ATTACH_BPF"] == errno.EBADF
     assert bare["kexec_load"] > 0
 
 

@@ -68,6 +68,19 @@ def answer(number: int, *arguments: int, filter_: seccomp.Filter = DEFAULT) -> i
 
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 SIGCHLD, CLONE_NEWUSER, CLONE_PARENT = 17, 0x10000000, 0x8000
+# Level and option.
+REFUSED_OPTIONS = {
+    "SO_ATTACH_FILTER": (1, 26),
+    "SO_ATTACH_FILTER with a high bit": (1, 26 | 1 << 32),
+    "SO_ATTACH_BPF": (1, 50),
+    "SO_ATTACH_REUSEPORT_CBPF": (1, 51),
+    "SO_ATTACH_REUSEPORT_EBPF": (1, 52),
+    "SO_DETACH_FILTER": (1, 27),
+    "SO_ZEROCOPY": (1, 60),
+    "TCP_ULP": (6, 31),
+    "IPT_SO_SET_REPLACE": (0, 64),
+    "UDP_ENCAP": (17, 100),
+}
 
 
 @pytest.mark.parametrize(
@@ -109,6 +122,9 @@ SIGCHLD, CLONE_NEWUSER, CLONE_PARENT = 17, 0x10000000, 0x8000
         ("vsock", (41, 40, 1, 0), errno.EAFNOSUPPORT),
         ("netlink", (41, 16, 3, 0), errno.EAFNOSUPPORT),
         ("packet", (41, 17, 3, 0), errno.EAFNOSUPPORT),
+        # On no descriptor at all: without the check the answer would be EBADF.
+        *((f"setsockopt({name})", (54, -1, *pair, 0, 0), errno.ENOPROTOOPT) for name, pair in REFUSED_OPTIONS.items()),
+        ("getsockopt(SO_GET_FILTER)", (55, -1, 1, 26, 0, 0), errno.ENOPROTOOPT),
     ],
 )
 def test_refused(name: str, call: tuple[int, ...], refusal: int) -> None:
@@ -165,6 +181,9 @@ def test_allowed() -> None:
         started.start()
         started.join()
         left, right = socket.socketpair()
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        left.settimeout(1)
+        assert right.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
         left.send(b"x")
         assert right.recv(1) == b"x"
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from sandbox_service.errors import BadRequest, InvalidCall
+from sandbox_service.errors import BadRequest, InvalidCall, TooLarge
 from sandbox_service.models import (
     Batch,
     Call,
@@ -197,3 +200,36 @@ def test_bytes_that_are_no_message_are_a_bad_request(body: bytes) -> None:
     """Cut off, or text that is not UTF-8: the client's fault, not ours."""
     with pytest.raises(BadRequest, match=r"sandbox_service\.v1\.Call"):
         decode(pb.Call, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (pb.Batch, b"\x12\x00" * 300_000),  # calls
+        (pb.Call, pb.Call(args=[""]).SerializeToString() * 300_000),
+        (pb.Batch, pb.Batch(calls=[pb.Call(args=[""] * 1000)] * 250).SerializeToString()),
+        (pb.Batch, pb.Batch(calls=[pb.Call(env={str(n): "" for n in range(30_000)})] * 7).SerializeToString()),
+        (pb.Call, b"\x08\x00" * 300_000),  # a field that is no list, again and again
+        (pb.Call, b"\x09" + bytes(8) + b"\x0d" + bytes(4) + b"\x08\x00" * 300_000),
+    ],
+    ids=["messages", "texts", "texts in messages", "pairs in messages", "repetitions", "fixed sizes first"],
+)
+def test_millions_of_items_are_refused_before_they_are_read(kind: type[Any], body: bytes) -> None:
+    """Two bytes are enough for one; 16 MiB of them held the gateway for ten seconds, and a gigabyte of memory."""
+    with pytest.raises(TooLarge, match="split the batch"):
+        decode(kind, body)
+
+
+def test_large_requests_of_few_items_are_read() -> None:
+    """The largest batch, and texts of any size and any bytes."""
+    batch = pb.Batch(calls=[pb.Call(code="x\x12\x00" * 1000, args=["a"] * 100, env={"A": "b"})] * 1024)
+    assert len(decode(pb.Batch, batch.SerializeToString()).calls) == 1024
+    files = pb.Call(code="1", files={"a": b"\x12\x00" * 4_000_000})
+    assert len(decode(pb.Call, files.SerializeToString()).files["a"]) == 8_000_000
+
+
+@given(st.binary(max_size=60_000))
+def test_any_bytes_are_a_message_or_refused(body: bytes) -> None:
+    """Also those that end within a number or a field."""
+    with contextlib.suppress(BadRequest, InvalidCall, TooLarge):
+        decode(pb.Batch, b"\x00" * 16_384 + body)

@@ -121,6 +121,16 @@ def release(worker: str, attempt: int) -> Step:
     return step
 
 
+def retry(worker: str, attempt: int) -> Step:
+    def step(call: Call) -> tuple[Call, Any]:
+        owned = call.state == "running" and (call.owner, call.attempt) == (worker, attempt)
+        if owned and attempt == 1 and not call.is_lost:
+            return replace(call, attempt=2), 2
+        return call, None
+
+    return step
+
+
 def cancelled(call: Call) -> Call:
     if call.state == "queued":
         return call.ended("cancelled")
@@ -180,6 +190,7 @@ STEPS: dict[str, Step] = {
     "submit-another": submit_another,
     **{f"claim {worker}": claim(worker) for worker in WORKERS},
     **{f"finish {worker} {attempt}": finish(worker, attempt) for worker in WORKERS for attempt in (1, 2)},
+    **{f"retry {worker} {attempt}": retry(worker, attempt) for worker in WORKERS for attempt in (1, 2)},
     **{f"release {worker} {attempt}": release(worker, attempt) for worker in WORKERS for attempt in (1, 2)},
     "cancel": cancel,
     **{f"abandon {gateway}": abandon(gateway) for gateway in GATEWAYS},
@@ -238,8 +249,8 @@ class Server:
             self._script(pipe, "claim", words[0], 1, "default")
         elif name == "finish":
             self._script(pipe, "finish", words[0], "t", "a", words[1], 0, " ".join(words))
-        elif name == "release":
-            self._script(pipe, "release", words[0], "t", "a", words[1])
+        elif name in ("retry", "release"):
+            self._script(pipe, name, words[0], "t", "a", words[1])
         elif name == "cancel":
             self._script(pipe, "cancel", "t", "ids", "a")
         elif name == "abandon":

@@ -196,3 +196,24 @@ async def test_given_back_calls_do_not_use_up_attempts(queue: Queue) -> None:
         assert (execution.attempt, execution.payload) == (1, b'{"code":"a"}')
         await queue.release("w1", [execution])
     assert await queue.depth() == 1
+
+
+async def test_a_repetition_by_the_worker_itself_is_the_second_attempt(
+    queue: Queue, make_queue: MakeQueue, redis_url: str
+) -> None:
+    """A call that loses its jail and then its worker has had both of its attempts: no third one starts."""
+    await queue.submit("t", [submission("a")], notify="g")
+    [first] = await queue.claim("w1", 1, wait_s=0)
+    second = await queue.retry("w1", first)
+    assert second == replace(first, attempt=2)
+    assert await queue.retry("w1", first) is None, "the fence holds within a worker"
+    assert await queue.retry("w1", second) is None, "two are the most"
+    assert await queue.finish("w1", [(first, b"late")]) == [False]
+    other = await make_queue()
+    await queue._stop_heartbeat()
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        await client.delete(f"{queue._keys['WORKER']}w1")
+    await other.recover()
+    record = await fetch_one(other, "a")
+    assert result_of(record).status is Status.INFRA_ERROR
+    assert [letter.id for letter in await other.dead_letters(10)] == ["a"]

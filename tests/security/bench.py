@@ -23,6 +23,7 @@ from sandbox_service.worker import jail, pool, rootfs
 from sandbox_service.worker.execution import Executor, Run
 from sandbox_service.worker.nsjail import choose_id_range
 from sandbox_service.worker.profiles import Profile, read_profiles
+from sandbox_service.worker.slots import Slot
 from tests.security.mutation import NOTHING, Mutation
 
 TIMEOUT_S = 30.0
@@ -35,6 +36,7 @@ class Bench:
     def __init__(self, pool: pool.Pool) -> None:
         self.pool = pool
         self._executor = Executor("bench", pool, _settings.image)
+        self.last_slot: Slot | None = None
 
     async def run(self, code: str, **fields: Any) -> Result:
         call = Call(code=code, **fields)
@@ -42,7 +44,20 @@ class Bench:
         job = Job.model_construct(**{**dict(call), "id": "bench", "limits": limits, "lowered": lowered})
         payload = job.model_dump_json().encode()
         execution = Execution("bench", "bench", 1, payload, 0.0, 0.0, call.timeout_s or TIMEOUT_S)
-        return Result.model_validate_json(await self._executor.execute(Run(execution, time.monotonic())))
+        run = Run(execution, time.monotonic())
+        result = await self._executor.execute(run)
+        self.last_slot = run.slot
+        return result
+
+    @property
+    def jail(self) -> int:
+        """The process above all of its one jail, and above no other that a test may have."""
+        (only,) = self.pool._jails.values()
+        return only._process.pid
+
+    def is_at_rest(self) -> bool:
+        """Whether every slot is clean and waits for a call."""
+        return all(jail.free.qsize() == jail.plan.slots for jail in self.pool._jails.values())
 
 
 @asynccontextmanager

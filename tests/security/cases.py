@@ -40,6 +40,7 @@ class Case:
 class Registry:
     """Every case, and the protections that each is shown to depend on; filled when the test modules are imported."""
 
+    cases: list[Case] = field(default_factory=list)
     without: dict[Mutation, list[Case]] = field(default_factory=dict)
     """Where the case has to fail."""
     also_without: dict[Mutation, list[Case]] = field(default_factory=dict)
@@ -67,6 +68,7 @@ def case(
     def wrap(check: Check) -> Callable[..., Any]:
         name = check.__name__
         made = Case(name.removeprefix("test_"), tuple(ids.split()), code, fields, status, check, retired)
+        REGISTRY.cases.append(made)
         for mutation in (without,) if isinstance(without, Mutation) else without:
             REGISTRY.without.setdefault(mutation, []).append(made)
         for mutation in also_without:

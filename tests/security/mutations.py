@@ -17,6 +17,13 @@ _ANY_FAMILY = Edit("inside/seccomp.py", "_UNIX_ONLY = Check(((Compare(0, (_AF_UN
                    "_UNIX_ONLY = Check(((Compare(0, (0,), mask=0),),), errno.EAFNOSUPPORT)")  # fmt: skip
 _ANY_KIND = Edit("inside/seccomp.py", "Compare(1, (1, 2), mask=0xF), Compare(2, (0, 6, 17))", "")
 SOCKETS_OF_ALL_FAMILIES = Mutation("the check of socket families", (_ANY_FAMILY, *_LOOSE))
+_ANY_OPTION = Edit("inside/seccomp.py", "_OPTIONS_OF_UNIX = Check((_SOCKET_OPTIONS,), errno.ENOPROTOOPT)",
+                   "_OPTIONS_OF_UNIX = Check(((Compare(0, (0,), mask=0),),), errno.ENOPROTOOPT)")  # fmt: skip
+OPTIONS_OF_ALL_KINDS = Mutation("the check of socket options", (_ANY_OPTION,))
+OPTIONS_OF_ALL_KINDS_WITH_LOOPBACK = Mutation("the check of socket options for loopback", (
+    Edit("inside/seccomp.py", ', "option_of_socket": _OPTIONS_OF_UNIX_AND_LOOPBACK}',
+         ', "option_of_socket": Check(((Compare(0, (0,), mask=0),),), errno.ENOPROTOOPT)}'),))  # fmt: skip
+FILTERS_ON_SOCKETS = Mutation("the check of socket options and the policy behind it", (_ANY_OPTION, *_LOOSE))
 LOOPBACK_WITHOUT_CHECKS = Mutation("the check of socket types", (_ANY_KIND, *_LOOSE))
 
 _KEEP_UID = Edit("inside/child.py", "            (libc.setresuid, (slot.uid, slot.uid, slot.uid)),\n")
@@ -41,9 +48,13 @@ KEEPS_DESCRIPTORS = Mutation("the closing of descriptors", (
 MODULES_STAY = Mutation("the removal of our modules", (
     Edit("inside/zygote.py", "        del sys.modules[name]  #", "        pass  #"),))  # fmt: skip
 PROC_OF_THE_JAIL = Mutation("the slot's own /proc", (
-    Edit("inside/init.py", '    linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC)\n'),
+    Edit("inside/init.py", '    linux.mount("proc", "/proc", "proc", _QUIET | linux.MS_NOEXEC, "hidepid=1")\n'),
     Edit("inside/init.py", '        return os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)', "        return -1"),
 ))  # fmt: skip
+INIT_IS_TOLD_OF = Mutation("the hidden files of the slot's init", (
+    Edit("inside/init.py", '_QUIET | linux.MS_NOEXEC, "hidepid=1")', "_QUIET | linux.MS_NOEXEC)"),))  # fmt: skip
+CLOCK_OF_INIT = Mutation("the check of clocks", (
+    Edit("inside/seccomp.py", "mask=0xFFFFFFF8, is_in=False", "mask=0, is_in=False"),))  # fmt: skip
 PROC_TELLS = Mutation("the hidden files of /proc", (Edit("inside/init.py", "    _hide_the_machine()\n"),))
 CODE_FOLDER_STAYS = Mutation("the hidden code folder", (
     Edit("inside/init.py", "    linux.unmount(CODE_FOLDER, linux.MNT_DETACH)\n"),))  # fmt: skip
@@ -145,7 +156,7 @@ CLONE3_IS_REFUSED = Mutation("ENOSYS for clone3, to which libraries have another
     Edit("inside/syscalls.tbl", "435     435  clone3                  ENOSYS", "435     435  clone3                  EPERM"),
 ))  # fmt: skip
 NO_LOOPBACK = Mutation("the filter for loopback", (
-    Edit("inside/seccomp.py", 'return CHECKS | {"family_of_socket": _UNIX_AND_LOOPBACK} if loopback else CHECKS', "return CHECKS"),
+    Edit("inside/seccomp.py", "return CHECKS | _WITH_LOOPBACK if loopback else CHECKS", "return CHECKS"),
 ))  # fmt: skip
 
 

@@ -45,7 +45,7 @@ PITFALLS = {
     "P20": Pitfall("shared loopback ports and abstract names"),
     "P21": Pitfall("shared memory and queues by name"),
     "P22": Pitfall("writes to the page cache of read-only files", (), "a hole in the kernel that needs no call we refuse stays one"),
-    "P23": Pitfall("what no namespace separates", (), "file locks on files of the image are a covert channel between calls that run at the same time"),
+    "P23": Pitfall("what no namespace separates", (), "file locks and futexes on files of the image are a covert channel between calls that run at the same time"),
     "P24": Pitfall("io_uring"),
     "P25": Pitfall("user namespaces as attack surface"),
     "P26": Pitfall("clone3 and unknown system calls", ("tests/inside/test_seccomp_compiled.py",)),

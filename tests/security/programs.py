@@ -84,7 +84,7 @@ for place, mode, *_ in mappings:
 for folder, _, files in os.walk("/tmp"):
     for name in files:
         count += len(wanted.findall(open(os.path.join(folder, name), "rb").read()))
-for path in ("/proc/self/environ", "/proc/self/cmdline", "/proc/1/cmdline"):
+for path in ("/proc/self/environ", "/proc/self/cmdline"):
     count += len(wanted.findall(open(path, "rb").read()))
 print(count)
 """

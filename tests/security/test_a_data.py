@@ -24,11 +24,11 @@ ENVIRONMENT = ["HOME", "LANG", "MKL_NUM_THREADS", "MPLBACKEND", "OMP_NUM_THREADS
 @case(
     "A01 P1 P35",
     """
-import glob, os
+import os
 names = lambda data: sorted({pair.split(b"=")[0].decode() for pair in data.split(b"\\0") if pair})
 print(sorted(os.environ))
 print(names(open("/proc/self/environ", "rb").read()))
-for path in sorted(glob.glob("/proc/[0-9]*/environ")):
+for path in sorted(f"/proc/{name}/environ" for name in os.listdir("/proc") if name.isdigit()):
     if path == f"/proc/{os.getpid()}/environ": continue
     try: print(path, names(open(path, "rb").read()))
     except OSError as error: print(path, error.strerror)
@@ -38,7 +38,7 @@ for path in sorted(glob.glob("/proc/[0-9]*/environ")):
 def test_the_environment_holds_allow_listed_names_only(result: Result) -> None:
     """No variable of the service is in a program's environment, nor in that of a process it can see."""
     at_start = sorted([*ENVIRONMENT, "LD_BIND_NOW"])  # for the zygote, which took it out of what programs inherit
-    prints(f"{ENVIRONMENT}\n{at_start}\n/proc/1/environ Permission denied\n")(result)
+    prints(f"{ENVIRONMENT}\n{at_start}\n/proc/1/environ Operation not permitted\n")(result)
 
 
 @covers("A02 P1 P32")
@@ -147,7 +147,36 @@ print(ask("openat2", proc, b"1/root", (ctypes.c_ulong * 3)(os.O_RDONLY, 0, 0), 2
 )
 def test_other_processes_are_out_of_sight(result: Result) -> None:
     """/proc shows the call's own processes and an init whose memory, files and folders nobody can open, however spelt."""
-    prints("[1, 2] 2 0\n" + "".join(f"{name} refused\n" for name in SECRETS_OF_INIT) + "EACCES\n")(result)
+    prints("[1, 2] 2 0\n" + "".join(f"{name} refused\n" for name in SECRETS_OF_INIT) + "EPERM\n")(result)
+
+
+@case(
+    "A05 P40",
+    KERNEL
+    + """
+told = {}
+for folder in ("/proc/1", "/proc/1/task/1"):
+    told.setdefault(attempt(os.listdir, folder), []).append(folder)
+for name in os.listdir("/proc/self"):
+    for path in (f"/proc/1/{name}", f"/proc/1/task/1/{name}"):
+        told.setdefault(attempt(os.open, path, os.O_RDONLY), []).append(path)
+print(told.pop("EPERM") != [], told)
+import time
+def clock(pid, kind): return (~pid << 3) | kind
+def armed(number): return ask("timer_create", number, 0, bytes(8))
+for kind in range(8):
+    clocks = [attempt(time.clock_gettime, clock(1, kind)), ask("clock_gettime", clock(1, kind) & 0xFFFFFFFF | 7 << 32, bytes(16)),
+              armed(clock(1, kind)), ask("clock_nanosleep", clock(1, kind), 0, bytes(16), 0)]
+    print(kind, *clocks)
+mine = [attempt(time.clock_gettime, each) for each in (clock(os.getpid(), 2), clock(0, 2), clock(0, 6))]
+print(mine, armed(clock(os.getpid(), 2)), time.process_time() > 0, time.thread_time() > 0)
+""",
+    without=(mutations.INIT_IS_TOLD_OF, mutations.CLOCK_OF_INIT),
+)
+def test_the_life_of_a_slot_is_not_told(result: Result) -> None:
+    """Times and counts of a slot's init, by which a call could tell how many came before it, are not to be read."""
+    clocks = "".join(f"{kind} EINVAL EINVAL EINVAL EINVAL\n" for kind in range(8))
+    prints("True {}\n" + clocks + "['allowed', 'allowed', 'allowed'] 0 True True\n")(result)
 
 
 DRAWS = """

@@ -213,17 +213,17 @@ IDLE_SPREAD, MOST = 1.25, 1.5
 async def test_a_neighbour_is_slowed_by_at_most_half(hog: str, attacker: Attacker) -> None:
     """Beside one of three hogs a call takes at most 1.5 times as long as beside an idle slot, in the same minute."""
 
-    async def fastest(count: int = 5) -> tuple[float, float]:
+    async def fastest(count: int = 12) -> tuple[float, float]:
         results = [await attacker.call(NEIGHBOUR) for _ in range(count)]
         times = sorted(result.usage.wall_s for result in results if result.usage is not None)
-        return times[0], times[-1]
+        return times[0], times[count // 2]
 
     if os.cpu_count() == 1:
         pytest.skip("two calls at once share the one processor of this machine")
-    idle, slowest = await fastest()
-    if slowest > IDLE_SPREAD * idle:
-        pytest.skip(f"others use this machine: {idle:.3f} to {slowest:.3f} s with nothing beside it")
-    limits = {"wall_s": 8, "cpu_s": 30, "memory_mb": 512}
+    idle, usual = await fastest()
+    if usual > IDLE_SPREAD * idle:
+        pytest.skip(f"others use this machine: {idle:.3f} s, but mostly {usual:.3f} s with nothing beside it")
+    limits = {"wall_s": 5, "cpu_s": 30, "memory_mb": 512}
     beside = asyncio.create_task(attacker.call(HOGS[hog], limits=limits))
     await asyncio.sleep(0.5)
     busy, _ = await fastest()
@@ -309,26 +309,19 @@ async def test_a_slot_that_lost_its_init_is_replaced(wait_until: WaitUntil) -> N
 
 
 async def test_a_slot_that_lost_its_init_is_replaced_is_really_caused_by(wait_until: WaitUntil) -> None:
-    """The replacement of a slot: without it there is no new init, or the next call has to run again."""
+    """The replacement of a slot: without it there is no new init until a call needs one."""
     async with bench(mutations.LOST_SLOTS_STAY) as worker:
-        with pytest.raises((TimeoutError, AssertionError)):
+        with pytest.raises(TimeoutError):
             await lose_the_init(worker, wait_until)
 
 
 async def lose_the_init(worker: Bench, wait_until: WaitUntil) -> None:
     await worker.run("pass")
-    before = machine.footprint(os.getpid())
-    (init,) = next(iter(machine.zygotes_and_inits(os.getpid()).values()))
+    await wait_until(worker.is_at_rest)  # an init that dies while it cleans is a slot in doubt, another story
+    before = machine.footprint(worker.jail)
+    [(init,)] = machine.zygotes_and_inits(worker.jail).values()
     os.kill(init, signal.SIGKILL)
-
-    seen: list[list[int]] = [[]]
-
-    def replaced() -> bool:
-        """Whether another init is there to stay: what died with the old one can be seen for a moment."""
-        seen.append(machine.zygotes_and_inits(os.getpid())[before.zygotes[0]])
-        return init not in seen[-1] and seen[-1] == seen[-2] != []
-
-    await wait_until(replaced)
+    await wait_until(lambda: machine.zygotes_and_inits(worker.jail)[before.zygotes[0]] not in ([], [init]))
     results = [await worker.run("print('here')") for _ in range(3)]
     assert [(result.stdout, result.attempts) for result in results] == [("here\n", 1)] * 3
-    await wait_until(lambda: machine.footprint(os.getpid()) == before)
+    await wait_until(lambda: machine.footprint(worker.jail) == before)

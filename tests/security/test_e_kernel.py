@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from sandbox_service.inside import seccomp
-from sandbox_service.models import Result
-from tests.security import mutations
-from tests.security.cases import case, prints
+from sandbox_service.models import Result, Status
+from tests.e2e.processes import pids
+from tests.security import machine, mutations
+from tests.security.cases import case, covers, prints, told
+from tests.security.harness import Attacker
 from tests.security.programs import KERNEL, NUMBERS
 
 X86 = os.uname().machine == "x86_64"
@@ -133,6 +138,74 @@ def test_what_no_library_ever_asks_for_ends_the_process(result: Result) -> None:
     prints("".join(f"{name} SIGSYS\n" for name in KILLING))(result)
 
 
+@covers("E05 P32")
+async def test_the_call_that_ended_a_program_is_named(attacker: Attacker) -> None:
+    """Where the kernel's log tells which system call ended a program, the Result does; never that of a child."""
+    with kernel_log() as lines:
+        code = f"{KERNEL}\nprint(in_child(ask, 'reboot', 0, 0, 0, 0), flush=True); ask('kexec_load', 0, 0, 0, 0)"
+        for _ in range(4):
+            result = await attacker.call(code)
+            assert (result.status, result.signal, result.stdout) == (Status.SIGNALED, "SIGSYS", "SIGSYS\n")
+            if not (said := result.message or "").startswith("as by"):
+                assert said == "a system call that is not allowed: kexec_load"
+                return
+            await asyncio.sleep(5)
+        # It keeps 10 records in 5 s, of all programs of the machine.
+        if any("kauditd_printk_skb" in line for line in lines()):
+            pytest.skip("others fill the kernel's log")
+        raise AssertionError("it was not named, and no record was dropped")
+
+
+@contextmanager
+def kernel_log() -> Iterator[Callable[[], list[str]]]:
+    """Give what returns the lines that have come since. Skip the test where a worker finds no records there."""
+    if os.readlink("/proc/self/ns/pid") != "pid:[4026531836]":
+        pytest.skip("pids in the kernel's log are not this container's")
+    if any("/sbin/auditd" in machine.command_line(pid) for pid in pids()):
+        pytest.skip("the audit daemon takes the records")
+    try:
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        pytest.skip("no log of the kernel can be read here")
+    os.lseek(log, 0, os.SEEK_END)
+
+    def lines() -> list[str]:
+        found = []
+        with suppress(BlockingIOError):
+            while True:
+                with suppress(BrokenPipeError):
+                    found.append(os.read(log, 8192).decode(errors="replace"))
+        return found
+
+    yield lines
+    os.close(log)
+
+
+@case(
+    "E05 P32",
+    KERNEL
+    + """
+print(in_child(ask, "reboot", 0, 0, 0, 0), flush=True)
+libc.prctl(15, b"x sig=31 pid=1 ")
+os.kill(os.getpid(), signal.SIGSYS)
+""",
+    status=Status.SIGNALED,
+)
+def test_no_call_is_named_that_did_not_end_the_program(result: Result) -> None:
+    """A program that sends itself SIGSYS after a child of it was ended by a system call: no name, least the child's."""
+    assert (result.signal, result.stdout) == ("SIGSYS", "SIGSYS\n"), told(result)
+    assert (result.message or "").startswith("as by a system call"), told(result)
+
+
+def has_kernel_log() -> bool:
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY))
+    except OSError:
+        return False
+    in_first_namespace = os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
+    return in_first_namespace and not any("/sbin/auditd" in machine.command_line(pid) for pid in pids())
+
+
 RAW_CODE = (
     KERNEL
     + """
@@ -204,6 +277,53 @@ def test_the_loopback_tier_has_tcp_and_udp_only(result: Result) -> None:
     unix = [(kind, protocol) for kind in (1, 2, 3, 5) for protocol in (0, 1)]
     refused = ["EAFNOSUPPORT"] * 4  # by the filter: the kernel would say that the user may not
     prints(f"{ {1: unix, 2: inet, 10: inet} }\n{refused}\n")(result)
+
+
+@case(
+    "E04 P27 P39",
+    KERNEL
+    + """
+import socket
+one, other = socket.socketpair()
+takes_all = ctypes.create_string_buffer(b"\\x06\\0\\0\\0\\xff\\xff\\xff\\xff", 8)
+program = bytes((ctypes.c_ulong * 2)(1, ctypes.addressof(takes_all)))
+for option in (26, 26 | 1 << 32, 50, 51, 52):  # one filter at most: thousands are what this is about
+    print(ask("setsockopt", one.fileno(), 1, option, program, len(program)))
+print(ask("seccomp", 1, 0, program), libc.prctl(22, 2, program))
+print(one.send(b"still an ordinary socket"), other.recv(99))
+""",
+    without=mutations.FILTERS_ON_SOCKETS,
+    also_without=(mutations.OPTIONS_OF_ALL_KINDS, mutations.NO_JAIL_FILTER),
+)
+def test_no_filter_is_put_on_a_socket(result: Result) -> None:
+    """A program has no way to memory for compiled filters, which the kernel neither counts nor bounds."""
+    refused = "ENOPROTOOPT\n" * 5
+    prints(f"{refused}EPERM -1\n24 b'still an ordinary socket'\n")(result)
+
+
+@case(
+    "E08 P27",
+    KERNEL
+    + """
+import socket
+def options(family, level):
+    with socket.socket(family) as one:
+        return [option for option in range(256) if attempt(one.getsockopt, level, option, 64) != "ENOPROTOOPT"]
+print(options(socket.AF_UNIX, 1))
+print(options(socket.AF_INET, 6))
+print(options(socket.AF_INET6, 41))
+with socket.socket() as one:
+    print(attempt(one.setsockopt, 6, 31, b"tls"), attempt(one.setsockopt, 0, 64, b""), attempt(one.setsockopt, 17, 100, 1))
+""",
+    without=mutations.OPTIONS_OF_ALL_KINDS_WITH_LOOPBACK,
+    network="loopback",
+)
+def test_sockets_have_the_options_that_programs_need(result: Result) -> None:
+    """Of several hundred options some sixty exist: no TLS in the kernel, no packet filter's tables, no tunnels."""
+    common = [*range(2, 11), 12, 13, *range(15, 22), 30, 38, 39, 66, 67]
+    tcp, ipv6 = [*range(1, 13), 18, 25], [16, 17, 18, 19, 25, 26, 67]
+    refused = ["ENOPROTOOPT"] * 3
+    prints(f"{common}\n{tcp}\n{ipv6}\n{' '.join(refused)}\n")(result)
 
 
 SWEEP = (

@@ -235,3 +235,32 @@ async def test_file_locks_do_not_tell_of_others(attacker: Attacker) -> None:
     )
     _, seen = await asyncio.gather(attacker.call(holds), attacker.call(looks))
     assert seen.stdout == ""
+
+
+class Met(Exception):
+    """One call has woken another."""
+
+
+FUTEX = (
+    KERNEL
+    + """
+import time
+libc.mmap.restype = ctypes.c_void_p
+shared = libc.mmap(None, 4096, 1, 1, os.open("/etc/passwd", os.O_RDONLY), 0)  # PROT_READ, MAP_SHARED
+word = int.from_bytes(ctypes.string_at(shared, 4), "little")
+"""
+)
+
+
+@covers("E12 P23")
+@pytest.mark.xfail(
+    strict=True, raises=Met, reason="accepted: a wait on a page of the image ends when another call says so"
+)
+async def test_waits_on_files_of_the_image_do_not_meet(attacker: Attacker) -> None:
+    """A call that waits on a page of the image (futex) should not be woken by another call. It is."""
+    waits = FUTEX + "print(ask('futex', shared, 0, word, (ctypes.c_long * 2)(3, 0)))"
+    wakes = FUTEX + "time.sleep(0.5)\nprint(ask('futex', shared, 1, 1))"
+    waiting, waking = await asyncio.gather(attacker.call(waits), attacker.call(wakes))
+    assert waiting.stdout in ("0\n", "ETIMEDOUT\n"), told(waiting)
+    if (waiting.stdout, waking.stdout) != ("ETIMEDOUT\n", "0\n"):
+        raise Met

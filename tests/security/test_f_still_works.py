@@ -41,9 +41,49 @@ PROCESSES = {
         "from multiprocessing.shared_memory import SharedMemory as S\nm = S(create=True, size=9)\nm.buf[0] = 45\n"
         "other = S(m.name); print(other.buf[0]); other.close(); m.close(); m.unlink()"
     ),
+    "socket options": (
+        "import socket as module, struct\nfrom socket import *\na, b = socketpair()\n"
+        "for name in ('SO_SNDBUF', 'SO_RCVBUF', 'SO_REUSEADDR', 'SO_PASSCRED', 'SO_KEEPALIVE'): a.setsockopt(SOL_SOCKET, getattr(module, name), 1)\n"
+        "a.setsockopt(SOL_SOCKET, SO_RCVTIMEO, struct.pack('ll', 1, 0))\n"
+        "names = 'SO_TYPE', 'SO_DOMAIN', 'SO_PROTOCOL', 'SO_ERROR', 'SO_ACCEPTCONN'\n"
+        "print(45 + sum(b.getsockopt(SOL_SOCKET, getattr(module, name)) for name in names) - SOCK_STREAM - AF_UNIX)\n"
+        "import os; assert struct.unpack('3i', a.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)) == (os.getpid(), os.getuid(), os.getgid())"
+    ),
     "pipeline": "import subprocess; print(subprocess.run('seq 9 | { s=0; while read n; do s=$((s+n)); done; echo $s; }', shell=True, capture_output=True, text=True).stdout.strip())",
     "timeout": "import subprocess\ntry: subprocess.run(['sleep', '9'], timeout=0.2)\nexcept subprocess.TimeoutExpired: print(45)",
     "numpy threads": "import numpy as np, threading\nt = [threading.Thread(target=lambda: np.ones((200, 200)) @ np.ones((200, 200))) for _ in range(4)]\n[x.start() for x in t]; [x.join() for x in t]; print(45)",
+}
+
+OVER_THE_LOOPBACK = {
+    "http": (
+        "import http.server, threading, urllib.request\n"
+        "class H(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self): self.send_response(200); self.end_headers(); self.wfile.write(b'45')\n"
+        "    def log_message(self, *_): pass\n"
+        "s = http.server.ThreadingHTTPServer(('127.0.0.1', 0), H); threading.Thread(target=s.serve_forever, daemon=True).start()\n"
+        "print(urllib.request.urlopen(f'http://127.0.0.1:{s.server_port}').read().decode())"
+    ),
+    "asyncio streams": (
+        "import asyncio\nasync def answer(r, w): w.write(await r.readline()); await w.drain(); w.close()\n"
+        "async def f():\n    for host in ('127.0.0.1', '::1', None):\n"
+        "        s = await asyncio.start_server(answer, host, 0, reuse_address=True, reuse_port=True)\n"
+        "        r, w = await asyncio.open_connection(*s.sockets[0].getsockname()[:2]); w.write(b'45\\n'); got = await r.readline()\n"
+        "    print(got.decode().strip())\nasyncio.run(f())"
+    ),
+    "datagrams": (
+        "import asyncio\nclass P(asyncio.DatagramProtocol):\n    def datagram_received(self, data, _): print(data.decode()); done.set()\n"
+        "async def f():\n    global done; done = asyncio.Event(); l = asyncio.get_running_loop()\n"
+        "    t, _ = await l.create_datagram_endpoint(P, ('127.0.0.1', 0), allow_broadcast=True)\n"
+        "    c, _ = await l.create_datagram_endpoint(P, remote_addr=t.get_extra_info('sockname')); c.sendto(b'45'); await done.wait()\nasyncio.run(f())"
+    ),
+    "options": (
+        "import socket as module, struct\nfrom socket import *\nl = create_server(('::', 0), family=AF_INET6, dualstack_ipv6=True, reuse_port=True)\n"
+        "c = create_connection(('127.0.0.1', l.getsockname()[1]), timeout=5); s, _ = l.accept()\n"
+        "for level, names in ((SOL_SOCKET, 'SO_KEEPALIVE SO_RCVBUF SO_SNDBUF'), (IPPROTO_TCP, 'TCP_NODELAY TCP_KEEPIDLE TCP_KEEPCNT TCP_QUICKACK')):\n"
+        "    for name in names.split(): c.setsockopt(level, getattr(module, name), 1)\n"
+        "c.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack('ii', 1, 0)); c.setsockopt(IPPROTO_IP, IP_TTL, 9); c.getsockopt(IPPROTO_TCP, TCP_INFO, 99)\n"
+        "assert c.getsockopt(SOL_SOCKET, SO_ERROR) == 0; c.sendall(b'45'); print(s.recv(9).decode())"
+    ),
 }
 
 FILES = {
@@ -97,6 +137,14 @@ async def test_multiprocessing_over_the_loopback_is_really_caused_by() -> None:
     async with bench(mutations.NO_LOOPBACK) as worker:
         with pytest.raises(AssertionError):
             await run_over_the_loopback(worker.run)
+
+
+@pytest.mark.parametrize("code", OVER_THE_LOOPBACK.values(), ids=[*OVER_THE_LOOPBACK])
+@covers("F02 F08 P27")
+async def test_servers_over_the_loopback(attacker: Attacker, code: str) -> None:
+    """With `network: loopback`, http.server, asyncio's streams and datagrams, and the usual socket options work."""
+    result = await attacker.call(code, network="loopback", limits=LIMITS)
+    assert (result.status, result.stdout, result.stderr) == (Status.OK, "45\n", ""), told(result)
 
 
 async def run_over_the_loopback(call: Run) -> None:

@@ -46,11 +46,20 @@ async def test_another_layer_is_behind(mutation: Mutation, cases: list[Case]) ->
             case.verify(await worker.run(case.code, **case.fields))
 
 
-async def test_with_all_protections_a_worn_bench_refuses_what_the_service_refuses() -> None:
+async def test_with_all_protections_a_worn_slot_refuses_what_the_service_refuses() -> None:
     """Nothing but the protection that is missing makes the difference above, and no use of the slot before it."""
-    cases = {case.name: case for cases in REGISTRY.without.values() for case in cases}
     async with bench() as worker:
         for number in range(100):
             assert (await worker.run(f"print({number})")).stdout == f"{number}\n"
-        for case in cases.values():
+        for case in REGISTRY.cases:
             case.verify(await worker.run(case.code, **case.fields))
+
+
+async def test_with_all_protections_a_fresh_slot_refuses_what_the_service_refuses() -> None:
+    """Each case is the first call of its slot: nothing depends on an earlier one that set something right."""
+    async with bench(slots=len(REGISTRY.cases)) as worker:
+        seen = set()
+        for case in REGISTRY.cases:
+            case.verify(await worker.run(case.code, **case.fields))
+            seen.add(worker.last_slot)
+    assert len(seen) == len(REGISTRY.cases)

@@ -22,6 +22,7 @@ def _all_of(*modules: object) -> list[Mutation]:
 
 _CODE = "no machine lacks it: it is a rule of the worker's code, and its own test fails without it"
 _SHOWS_LATER = "shows only after an attack of some size, which a start should not wait for"
+_TABLE = "the filter's table, which is the same on every machine and tested as a whole"
 _BEHIND = "lies behind another layer, which refuses what would show it"
 
 UNSEEN = {
@@ -33,11 +34,11 @@ UNSEEN = {
     mutations.PROGRESS_PAGE_STAYS: _SHOWS_LATER,
     worker_mutations.MEMORY_IS_NOT_AWAITED: _SHOWS_LATER,
     mutations.ZYGOTE_IN_THE_GROUP: "shows at once, and costs the jail: the first call out of memory ends its zygote",
-    mutations.PROC_TELLS: "hides facts about the machine, behind which there is nothing; the suite reads those files",
     mutations.DUMPABLE_ZYGOTE: _BEHIND,
     mutations.NO_JAIL_FILTER: "goes together with the zygote's look at it; without that it is `the policy of the jail`",
     mutations.NO_LOOPBACK: "refuses more than it should, so it opens nothing",
-    mutations.LOOPBACK_WITHOUT_CHECKS: "the filter's table, which is the same on every machine and tested as a whole",
+    mutations.LOOPBACK_WITHOUT_CHECKS: _TABLE,
+    mutations.OPTIONS_OF_ALL_KINDS_WITH_LOOPBACK: _TABLE,
     mutations.FETCH_FOLLOWS_LINKS: _CODE,
     worker_mutations.EXPECTED_OUTPUT_IN_THE_JAIL: _CODE,
     worker_mutations.WAITS_FOR_THE_PIPE: _CODE,
@@ -73,6 +74,8 @@ async def test_a_set_up_step_that_fails_is_our_fault(step: Mutation) -> None:
     """When a step of a call's set-up fails, its program never starts, and the answer is infra_error: no verdict."""
     async with bench(step) as worker:
         result = await worker.run("print('ran')", expected_stdout="ran")
-    assert (result.status.value, result.stdout, result.passed, result.attempts) == ("infra_error", "", None, 2), result
+    assert (result.status.value, result.stdout, result.passed, result.retryable) == ("infra_error", "", None, True), (
+        result
+    )
     assert result.message is not None
     assert "could not be set up" in result.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,9 @@ from sandbox_service.trainer import model
 from sandbox_service.trainer.engine import LocalEngine
 from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.inference import EngineLost, Sampling, Stop
+from sandbox_service.trainer.recipe import NANO, Scheduling
 from sandbox_service.trainer.scheduler import Policy
+from sandbox_service.trainer.train import local_engines
 
 LIMIT, ROLLOUTS = 60, 10
 NEVER = frozenset[int]()
@@ -119,3 +122,14 @@ async def test_what_can_never_fit_is_refused(policy: model.Policy) -> None:
         await fleet.generate("a", [1] * 21, LIMIT, Sampling(1.0, NEVER, ""))
     with pytest.raises(ValueError, match="lower the limit"):
         fleet.join(LocalEngine(policy, LIMIT - 1, name="small"))
+
+
+async def test_a_recipe_with_more_than_one_engine_trains_on_a_fleet(policy: model.Policy) -> None:
+    """With the policy that the recipe names; `test_resume.py` trains with one."""
+    rl = replace(NANO.rl, engines=2, scheduling=Scheduling.STATIC)
+    fleet = local_engines(policy, replace(NANO, rl=rl))
+    assert isinstance(fleet, Fleet)
+    assert fleet.capacity_tokens == 2 * rl.kv_tokens
+    together = await asyncio.gather(*(conversation(fleet, index) for index in range(ROLLOUTS)))
+    assert together == await alone(policy)
+    assert isinstance(local_engines(policy, NANO), LocalEngine)

@@ -16,7 +16,7 @@ import pytest
 from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.errors import SetupError
 from sandbox_service.serve import temporary_service
-from sandbox_service.trainer.checkpoint import open_run
+from sandbox_service.trainer.checkpoint import open_run, owned
 from sandbox_service.trainer.recipe import NANO, Evaluation, Recipe, Stage
 from sandbox_service.trainer.report import write_report
 from sandbox_service.trainer.roc import Selection
@@ -92,3 +92,12 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
     assert open_run(tmp_path, recipe(), 0) == run
     with pytest.raises(SetupError, match="another recipe or seed"):
         open_run(tmp_path, recipe(), 1)
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
+    """Nor is a lock left behind by one that has ended."""
+    folder = tmp_path / "run"
+    with owned(folder), pytest.raises(SetupError, match="another process is training in"), owned(folder):
+        pass
+    with owned(folder):
+        pass

@@ -33,6 +33,7 @@ def evidence(wait_status: int, **changes: Any) -> Evidence:
         "stderr": b"",
         "stdout_truncated": False,
         "stderr_truncated": False,
+        "flooded": False,
         "sent_at": 1.0,
         "started_at": 1.5,
         "exited_at": 2.0,
@@ -51,6 +52,10 @@ def evidence(wait_status: int, **changes: Any) -> Evidence:
         (evidence(exited(1), oom_kills=1, kill=Kill.WALL), Status.FAILED, 1, None, None),
         # It ended by itself just before our kill reached it.
         (evidence(exited(0), kill=Kill.WALL), Status.OK, 0, None, None),
+        # The same, but its output went past the cap, which is no question of time.
+        (evidence(exited(0), flooded=True), Status.OUTPUT_LIMIT, 0, None, "output"),
+        (evidence(exited(3), kill=Kill.OUTPUT, flooded=True), Status.OUTPUT_LIMIT, 3, None, "output"),
+        (evidence(signal.SIGKILL, oom_kills=1, flooded=True), Status.OUT_OF_MEMORY, None, "SIGKILL", "memory"),
         (evidence(signal.SIGSEGV, kill=Kill.WALL), Status.SIGNALED, None, "SIGSEGV", None),
         (evidence(signal.SIGSEGV), Status.SIGNALED, None, "SIGSEGV", None),
         (evidence(signal.SIGSEGV | 0x80), Status.SIGNALED, None, "SIGSEGV", None),
@@ -97,7 +102,11 @@ def test_an_unfinished_set_up_is_always_our_fault(step: Step, wait_status: int) 
 
 
 def test_a_denied_system_call_is_said() -> None:
-    assert "system call" in (judge(evidence(signal.SIGSYS), CPU_LIMIT_S, 60).message or "")
+    """With its name, where that is known."""
+    unnamed = judge(evidence(signal.SIGSYS), CPU_LIMIT_S, 60).message or ""
+    assert unnamed.startswith("as by a system call that is not allowed;")  # a program can send itself that signal
+    named = judge(evidence(signal.SIGSYS, refused_call="reboot"), CPU_LIMIT_S, 60)
+    assert named.message == "a system call that is not allowed: reboot"
 
 
 def test_wall_time_is_from_the_fork_to_the_exit() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox_service.config import Settings
 from sandbox_service.models import Job, Limits, Result, Status
-from sandbox_service.queue import Queue, Submission
+from sandbox_service.queue import Execution, Queue, Submission
 from sandbox_service.worker.execution import Executor
 from sandbox_service.worker.pool import Pool
 from sandbox_service.worker.worker import Worker
@@ -25,10 +25,14 @@ class BrokenPool:
 
     images: dict[str, Any]
 
+    def __init__(self) -> None:
+        self.runs = 0
+
     def choose_profile(self, code: str, image: str) -> Any:
         return SimpleNamespace(name="bare")
 
     async def run(self, *args: object) -> NoReturn:
+        self.runs += 1
         raise RuntimeError("a bug")
 
 
@@ -43,8 +47,13 @@ async def queue(redis_url: str) -> AsyncIterator[Queue]:
 
 
 @pytest.fixture
-async def worker(queue: Queue) -> AsyncIterator[Worker]:
-    worker = Worker(NAME, queue, cast("Pool", None), Executor(NAME, cast("Pool", BrokenPool()), "default"), slots=1)
+def pool() -> BrokenPool:
+    return BrokenPool()
+
+
+@pytest.fixture
+async def worker(queue: Queue, pool: BrokenPool) -> AsyncIterator[Worker]:
+    worker = Worker(NAME, queue, cast("Pool", pool), Executor(NAME, cast("Pool", pool), "default"), slots=1)
     tasks = [
         asyncio.create_task(each)
         for each in (worker.claim_calls(), worker.store_results(), worker.recover_calls(LEASE_S))
@@ -104,3 +113,23 @@ async def test_what_the_executor_loses_goes_back_to_the_queue(
     monkeypatch.setattr(Executor, "execute", lose)
     result = await answer(queue, job())
     assert (result.status, result.retryable, result.attempts) == (Status.INFRA_ERROR, True, 2)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_worker_without_a_lease_does_not_repeat_what_failed(
+    queue: Queue, pool: BrokenPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call may be another worker's by now: it is started twice altogether, not twice by each."""
+    told: list[Execution | None] = []
+    retry = Queue.retry
+
+    async def retry_too_late(queue: Queue, worker: str, execution: Execution) -> Execution | None:
+        if not told:
+            await queue._link.command("DEL", f"{queue._keys['WORKER']}{worker}")
+        told.append(await retry(queue, worker, execution))
+        return told[-1]
+
+    monkeypatch.setattr(Queue, "retry", retry_too_late)
+    result = await answer(queue, job())
+    assert (result.status, result.attempts) == (Status.INFRA_ERROR, 2)
+    assert (told, pool.runs) == ([None], 2)

@@ -64,6 +64,7 @@ class CodeJudge:
         self._languages = languages
         self._slots = settings.slot_count
         self._characters = settings.judge_output_characters
+        self._wall_s = settings.default_wall_s
 
     async def run(self, tenant: str, asked: Submission, arrived: float) -> Answer:
         return (await self._all(tenant, [asked], arrived + SHORT_S))[0]
@@ -108,7 +109,7 @@ class CodeJudge:
                 compiled = await run_held(self._calls, tenant, call, until=until)
                 binary = compiled.files.get(PROGRAM)
                 if binary is None:
-                    return self._answer(submission, compiled)
+                    return self._answer(submission, compiled, COMPILE_S)
             call = language.run_call(
                 submission.solution,
                 {},
@@ -117,7 +118,7 @@ class CodeJudge:
                 expected_stdout=submission.expected_output,
                 limits=Limits(output_kb=_OUTPUT_KB),
             )
-            return self._answer(submission, await run_held(self._calls, tenant, call, until=until))
+            return self._answer(submission, await run_held(self._calls, tenant, call, until=until), self._wall_s)
         except OutOfTime:
             return _result(submission, "queue_timeout")
         except InvalidCall as error:
@@ -137,15 +138,17 @@ class CodeJudge:
         asked = Checks(checks=checks, timeout_s=max(0.001, until - now))
         begun = time.monotonic()
         try:
-            verdicts = await verify(self._calls, tenant, asked, arrived=now)
-        except SandboxError:
+            async with asyncio.timeout(until - now):
+                verdicts = await verify(self._calls, tenant, asked, arrived=now)
+        except (SandboxError, TimeoutError):
             return [_result(submission, "queue_timeout") for submission in submissions]
         cost = (time.monotonic() - begun) / len(submissions)
         return [_verdict(s, verdict, cost) for s, verdict in zip(submissions, verdicts, strict=True)]
 
-    def _answer(self, submission: Submission, result: Result) -> Answer:
-        is_ok = result.status is Status.OK
-        is_late = result.status is Status.TIMED_OUT
+    def _answer(self, submission: Submission, result: Result, wall_s: float) -> Answer:
+        # What ended by itself a moment after its limit, before it could be killed, is too late here, whatever the load.
+        is_late = result.status is Status.TIMED_OUT or result.usage.wall_s >= wall_s
+        is_ok = result.status is Status.OK and not is_late
         return _result(
             submission,
             "worker_timeout" if is_late else "",

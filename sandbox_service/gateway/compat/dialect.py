@@ -24,12 +24,19 @@ from sandbox_service.gateway.compat.holding import OutOfTime
 from sandbox_service.metrics import CALLS_REFUSED
 
 GATEWAY_TIMEOUT = 504
+"""The one status that verl tries again; the other clients take it for a fault, too."""
+_FAULTS = (Overloaded, Unavailable, ServiceFault)
 _ECHOED = 200
 """An offending value is sent back if its JSON is not longer than this."""
 
 A = TypeVar("A", bound="Asked")
 Findings = list[dict[str, Any]]
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def status_of(error: SandboxError) -> int:
+    """Return the HTTP status that clients of a dialect understand."""
+    return GATEWAY_TIMEOUT if isinstance(error, _FAULTS) else error.http
 
 
 class Asked(BaseModel):
@@ -63,12 +70,12 @@ class Route(Generic[A]):
         except _Invalid as invalid:
             CALLS_REFUSED.labels(InvalidCall.code).inc()
             return self._problem(invalid.findings, InvalidCall.http)
-        except (OutOfTime, Overloaded, Unavailable, ServiceFault) as fault:
-            # The one status that verl tries again; the other clients take it for a fault, too.
-            return self._problem(str(fault), GATEWAY_TIMEOUT)
+        except OutOfTime as late:
+            return self._problem(str(late), GATEWAY_TIMEOUT)
         except SandboxError as error:
-            CALLS_REFUSED.labels(error.code).inc()
-            return self._problem(error.message, error.http)
+            if not isinstance(error, _FAULTS):
+                CALLS_REFUSED.labels(error.code).inc()
+            return self._problem(error.message, status_of(error))
 
     def _problem(self, detail: str | Findings, status: int) -> Response:
         return answer_json({"detail": detail}, status)

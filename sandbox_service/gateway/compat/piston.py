@@ -44,7 +44,8 @@ _REQUIRED = {
 }
 
 Answer = dict[str, Any]
-Number = Annotated[float, Field(ge=0)]
+Number = Annotated[float, Field(strict=True)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class File(Asked):
@@ -54,17 +55,17 @@ class File(Asked):
 
 
 class Execute(Asked):
-    language: str
-    version: str
+    language: Name
+    version: Name
     files: list[File]
     stdin: str | None = None
     args: list[str] | None = None
-    run_timeout: Number | None = None
-    compile_timeout: Number | None = None
-    run_cpu_time: Number | None = None
-    compile_cpu_time: Number | None = None
-    run_memory_limit: float | None = None
-    compile_memory_limit: float | None = None
+    compile_memory_limit: Number | None = None
+    run_memory_limit: Number | None = None
+    compile_timeout: Annotated[Number, Field(ge=0)] | None = None
+    run_timeout: Annotated[Number, Field(ge=0)] | None = None
+    compile_cpu_time: Annotated[Number, Field(ge=0)] | None = None
+    run_cpu_time: Annotated[Number, Field(ge=0)] | None = None
 
 
 class PistonRoute(Route[Execute]):
@@ -143,6 +144,10 @@ def _sentence(finding: Mapping[str, Any]) -> str:
         return _REQUIRED[field[0]]
     if len(field) == 3 and field[0] == "files" and field[2] == "content":
         return f"files[{field[1]}].content is required as a string"
+    if finding["type"] in ("float_type", "finite_number"):
+        return f"if specified, {field[0]} must be a number"
+    if finding["type"] == "greater_than_equal":
+        return f"{field[0]} must be non-negative"
     return ": ".join(filter(None, (".".join(field), finding["msg"])))
 
 

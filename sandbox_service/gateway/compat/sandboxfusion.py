@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import posixpath
 import signal
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from sandbox_service.errors import InvalidCall
+from sandbox_service.gateway.body import has_too_many_values
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat.dialect import Asked
 from sandbox_service.gateway.compat.holding import run_held
@@ -184,8 +186,11 @@ def _read_notebook(content: str) -> tuple[str, list[Answer]]:
 
     SECURITY: the file is the cells' own; what is not of the known form is no result (tests/compat).
     """
+    document = base64.b64decode(content)
+    if has_too_many_values(document):
+        return "died", []
     try:
-        told = json.loads(base64.b64decode(content))
+        told = json.loads(document.decode())  # as UTF-16, which json would take, values were not counted
         cells = [
             {
                 "stdout": str(cell["stdout"]),
@@ -226,7 +231,12 @@ def _place_files(files: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _places(names: list[str]) -> dict[str, str]:
-    return {name: _place(name) for name in names}
+    """Return where files to be fetched lie. What no program can write to cannot be there, and is left out."""
+    places = {}
+    for name in names:
+        with contextlib.suppress(InvalidCall):
+            places[name] = _place(name)
+    return places
 
 
 def _place(name: str) -> str:

@@ -1,4 +1,6 @@
+import gc
 import weakref
+gc.set_threshold(100_000)  # the end of the program collects, no count that start-up has left somewhere near its limit
 class A:
     def __init__(self, name):
         self.name = name
