@@ -118,11 +118,16 @@ def emit(recipe: Recipe, folder: Path) -> list[Path]:
 def _launch(recipe: Recipe, gpus: int) -> str:
     """All stages one after the other, each from what the one before left."""
     nodes = gpus // _GPUS_PER_NODE
+    cluster = [
+        f"# Runs on the head of a Ray cluster of {nodes} nodes (`ray start --head`, the others `ray start --address=HEAD:6379`),",
+        "# in a folder that all of them share.",
+    ]
     lines = [
         "#!/usr/bin/env bash",
         f"# {recipe.name} on {gpus} GPUs, in verl 0.9.1. Where a stage was interrupted, the same command goes on.",
         "# MODEL: the model after SFT, a Hugging Face folder. TRAIN, VAL: JSON lines as README.md describes them.",
         "# SANDBOX: the service's address, reachable from every node.",
+        *(cluster if nodes > 1 else []),
         "set -euo pipefail",
         'cd "$(dirname "$0")"',
         ': "${MODEL:?}" "${TRAIN:?}" "${VAL:?}" "${SANDBOX:?}"',
@@ -146,7 +151,7 @@ def _launch(recipe: Recipe, gpus: int) -> str:
         model, data = '"$MODEL"', '"$TRAIN"'
         more = ""
         if stage.drop_solved:
-            data = "hard.jsonl"
+            data = '"$PWD/hard.jsonl"'  # verl's processes may run in another folder
         if before and stage.reset_optimizer:
             model = f'"$PWD/model-{before.name}"'
         elif before:

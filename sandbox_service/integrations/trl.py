@@ -26,9 +26,18 @@ from sandbox_service.trainer.prompts import TEMPLATES
 from sandbox_service.trainer.roc import Selection
 
 
-class ToolLost(BaseException):
-    """The service could not run a call. Not an Exception, because TRL turns those of a tool into text that the model
-    reads; this one ends the run, which can go on from its last checkpoint."""
+class _Lost:
+    """In place of the text of a call that the service could not run: ends the run, which can go on from a checkpoint.
+
+    TRL gathers what async tools raise, a BaseException too, and makes text for the model of it. That it does outside of
+    any `try`, so the error is raised there.
+    """
+
+    def __init__(self, error: SandboxError) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        raise self._error
 
 
 def given_reward(reward: Sequence[float], **_: Any) -> list[float]:
@@ -123,10 +132,10 @@ def _engine(trainer: Any) -> Generate:
 
 def python_tool(
     url: str, *, api_key: str | None = None, wall_s: float = 4.0, max_chars: int = 1000
-) -> Callable[[str, str], Awaitable[str]]:
+) -> Callable[[str, str], Awaitable[object]]:
     """An async tool for `GRPOTrainer(tools=[...])`: TRL runs the calls of one turn of one rollout together."""
 
-    async def execute_python_code_with_standard_io(code: str, input: str) -> str:
+    async def execute_python_code_with_standard_io(code: str, input: str) -> object:
         """Execute Python code with standard input and capture standard output.
 
         Args:
@@ -146,7 +155,7 @@ def python_tool(
         try:
             return to_text(episode.judged(await episode.client(url, api_key).run(call)), max_chars=max_chars)
         except SandboxError as error:
-            raise ToolLost(str(error)) from error
+            return _Lost(error)
 
     return execute_python_code_with_standard_io
 

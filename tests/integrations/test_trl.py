@@ -14,9 +14,11 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
+from trl.chat_template_utils import qwen3_instruct_2507_chat_template
 
+from sandbox_service.errors import ServiceFault
 from sandbox_service.integrations.episode import Bounds, Sampled
-from sandbox_service.integrations.trl import RocRollouts, ToolLost, given_reward, python_tool
+from sandbox_service.integrations.trl import RocRollouts, given_reward, python_tool
 from sandbox_service.trainer.prompts import IM_END
 from tests.client.scripted import ScriptedServer, infra_errors
 from tests.integrations.conftest import ROOT, answer_text, call_text
@@ -25,18 +27,27 @@ pytestmark = [pytest.mark.trl, pytest.mark.timeout(200, func_only=True)]
 QUESTIONS = {"What is 6 * 7?": "42", "What is 2 + 2?": "4"}
 
 
-def trainer(folder: Path, out: Path, **parts: Any) -> GRPOTrainer:
+def right(prompts: Any, completions: Any, **_: Any) -> list[float]:
+    """The reward in TRL's own loop: whether the last turn ends with the answer."""
+    return [
+        float(completion[-1]["content"].endswith(f"\n{QUESTIONS[prompt[-1]['content']]}."))
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+
+
+def trainer(
+    folder: Path, out: Path, reward: Any = given_reward, template: str | None = None, **parts: Any
+) -> GRPOTrainer:
     args = GRPOConfig(
         output_dir=str(out), use_cpu=True, bf16=False, gradient_checkpointing=False, per_device_train_batch_size=8,
-        num_generations=4, max_steps=1, max_completion_length=256, report_to=[], learning_rate=1e-2, logging_steps=1,
+        num_generations=4, max_steps=1, max_completion_length=600, report_to=[], learning_rate=1e-2, logging_steps=1,
         save_strategy="no", temperature=1.0,
     )  # fmt: skip
     rows = Dataset.from_list([{"prompt": [{"role": "user", "content": question}]} for question in QUESTIONS])
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = template or tokenizer.chat_template
     model = AutoModelForCausalLM.from_pretrained(folder)
-    return GRPOTrainer(
-        model, reward_funcs=given_reward, args=args, train_dataset=rows, processing_class=tokenizer, **parts
-    )
+    return GRPOTrainer(model, reward_funcs=reward, args=args, train_dataset=rows, processing_class=tokenizer, **parts)
 
 
 def test_a_step_of_roc_in_trls_trainer(service_url: str, model_folder: Path, tmp_path: Path) -> None:
@@ -76,18 +87,54 @@ async def test_the_tool_for_trls_own_loop(service_url: str) -> None:
     schema = get_json_schema(tool)["function"]
     assert schema["name"] == TOOL["function"]["name"]
     assert set(schema["parameters"]["properties"]) == {"code", "input"}
-    assert "42" in await tool("print(int(input()) * 7)", "6")
-    assert "NameError" in await tool("print(x)", "")
+    assert "42" in str(await tool("print(int(input()) * 7)", "6"))
+    assert "NameError" in str(await tool("print(x)", ""))
     assert json.dumps(schema)
 
 
-async def test_an_infra_error_ends_trls_run_and_is_no_text() -> None:
-    """TRL turns an Exception of a tool into text for the model, so this is none."""
+def looping(folder: Path, out: Path, url: str, seen: list[str]) -> GRPOTrainer:
+    """TRL's trainer in its own tool loop; each scripted rollout calls once and tells what it was shown."""
+    made = trainer(folder, out, right, qwen3_instruct_2507_chat_template, tools=[python_tool(url)])
+    tokenizer = made.processing_class
+
+    def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        turns = []
+        for text in tokenizer.batch_decode(input_ids):
+            seen.append(text)
+            asked = "6 * 7" if "6 * 7" in text else "2 + 2"
+            if "<tool_response>" in text:
+                shown = text.rpartition("<tool_response>")[2].partition("</tool_response>")[0].strip()
+                turn = f"It is {shown}."
+            else:
+                turn = call_text(f"print({asked})").partition("</reason>")[2]
+            turns.append(torch.tensor(tokenizer.encode(turn + IM_END, add_special_tokens=False)))
+        padded = torch.nn.utils.rnn.pad_sequence(turns, batch_first=True, padding_value=tokenizer.pad_token_id)
+        return torch.cat([input_ids, padded], dim=1)
+
+    made.model.generate = generate
+    return made
+
+
+def test_a_step_in_trls_own_tool_loop(service_url: str, model_folder: Path, tmp_path: Path) -> None:
+    """TRL parses the calls, runs the tool in its event loop, shows its text and trains on what followed."""
+    seen: list[str] = []
+    made = looping(model_folder, tmp_path, service_url, seen)
+    made.train()
+    (logged, *_) = made.state.log_history
+    assert (logged["tools/call_frequency"], logged["tools/failure_frequency"]) == (1, 0)
+    assert logged["reward"] == 1
+    assert (len(seen), sum("<tool_response>" in text for text in seen)) == (16, 8)
+
+
+def test_an_infra_error_ends_trls_run_and_is_no_text(model_folder: Path, tmp_path: Path) -> None:
+    """TRL makes text of what async tools raise, a BaseException too; here nobody is asked for a second turn."""
     server = ScriptedServer()
     server.script = [infra_errors]
-    with pytest.raises(ToolLost, match="infra_error"):
-        await python_tool(server.url)("print(1)", "")
+    seen: list[str] = []
+    with pytest.raises(ServiceFault, match="infra_error"):
+        looping(model_folder, tmp_path, server.url, seen).train()
     server.close()
+    assert len(seen) == 8
 
 
 def test_the_pages_program_runs(service_url: str, model_folder: Path, tmp_path: Path) -> None:

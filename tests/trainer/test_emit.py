@@ -45,7 +45,7 @@ def test_the_launch_script_runs_three_stages(emitted: Path, tmp_path: Path, gpus
     ]
     assert all(f"trainer.nnodes={nodes}" in stage for stage in stages)
     assert f"trainer.resume_from_path={emitted}/checkpoints-1/global_step_300" in stages[1]
-    assert {f"actor_rollout_ref.model.path={emitted}/model-2", "data.train_files=hard.jsonl"} <= stages[2]
+    assert {f"actor_rollout_ref.model.path={emitted}/model-2", f"data.train_files={emitted}/hard.jsonl"} <= stages[2]
 
 
 def test_the_filter_run_names_options_that_exist(emitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
