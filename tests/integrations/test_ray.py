@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +35,9 @@ class Worker:
 
     def run(self, numbers: list[int]) -> list[str]:
         return [result.stdout for result in self.client.run_batch([CODE.format(n=n) for n in numbers])]
+
+    def sleep(self, seconds: int) -> str:
+        return self.client.run(f"import time; time.sleep({seconds})").stdout
 
     def calls(self) -> tuple[int, int]:
         return os.getpid(), self.client.stats().calls
@@ -90,12 +92,12 @@ def test_an_asynchronous_actor_awaits_many_calls(service_url: str) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_that_dies_leaves_the_others_alone(service_url: str, service: subprocess.Popen[str]) -> None:
+def test_an_actor_that_dies_leaves_the_others_alone(service_url: str) -> None:
     """Killed while its call runs: the driver's client and a new actor with the same client go on."""
     with SandboxClient(service_url) as client:
         worker = Worker.remote(client)
         assert ray.get(worker.run.remote([1]), timeout=100) == ["1\n"]
-        waiting = worker.run.remote([10**9])
+        waiting = worker.sleep.remote(30)
         ray.kill(worker)
         with pytest.raises(ray.exceptions.RayActorError):
             ray.get(waiting, timeout=100)
