@@ -27,20 +27,15 @@ BLOCKS = re.findall(r"```(?:yaml|text)\n(.*?)```", PAGE, re.DOTALL)
 AGENT, ROC, _, ROUTER = BLOCKS
 
 
-def agent(url: str) -> list[str]:
-    """The page's overrides, for another address."""
+def page_overrides(url: str) -> list[str]:
+    """The page's agent, for another address, and its YAML below `trainer.v1.sampler`, as overrides."""
     assert "http://127.0.0.1:8000" in AGENT
-    return AGENT.replace("http://127.0.0.1:8000", url).split()
-
-
-def switched_on(lines: str) -> list[str]:
-    """The YAML below `trainer.v1.sampler` as overrides."""
-    found = yaml.safe_load(lines)
-    return [
+    roc = [
         f"{'+' if part == 'sampler_kwargs' else ''}trainer.v1.sampler.{part}.{name}={value}"
-        for part, values in found.items()
+        for part, values in yaml.safe_load(ROC).items()
         for name, value in values.items()
     ]
+    return [*AGENT.replace("http://127.0.0.1:8000", url).split(), *roc]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,7 @@ def trainer(
     router = folder / "router.yaml"
     router.write_text(ROUTER)
     config = running.small(
-        model_folder, data, 8, *agent(service_url), *switched_on(ROC), "actor_rollout_ref.actor.ppo_mini_batch_size=1"
+        model_folder, data, 8, *page_overrides(service_url), "actor_rollout_ref.actor.ppo_mini_batch_size=1"
     )
     made = running.Trainer(config, str(router))
     yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ WRONG, BROKEN = 1, 2
 class ScriptedEngine:
     """In place of a model server: plays the rollouts of a question in turn, each a fixed way of solving it.
 
-    A question is the code that answers it. What it generates tells the rollout's number, so that the next turn knows.
+    A question is the code that answers it; `first` has other first turns, by a rollout's number. What it generates
+    tells this number, so that the next turn knows.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, first: Mapping[int, str]) -> None:
         from transformers import AutoTokenizer
 
+        self._first = first
         self._tokenizer = AutoTokenizer.from_pretrained(model)
         self._asked: Counter[str] = Counter()
         self._seen: list[tuple[str, list[int], dict[str, Any]]] = []
@@ -78,7 +80,7 @@ class ScriptedEngine:
             number = self._asked[question] % 8
             self._asked[question] += 1
             right = call_text(question)
-            first = {WRONG: call_text("print(-1)"), BROKEN: right.replace('"arguments"', "arguments")}
+            first = {WRONG: call_text("print(-1)"), BROKEN: right.replace('"arguments"', "arguments"), **self._first}
             return f"rollout {number} " + first.get(number, right)
         *_, shown = prompt.split("<tool_response>")
         shown = shown.partition("</tool_response>")[0].strip()
@@ -94,13 +96,13 @@ class ScriptedEngine:
 class Trainer(PPOTrainerSync):
     """verl's trainer without what needs a GPU: its data, its rollouts, its replay buffer, its balancing."""
 
-    def __init__(self, config: DictConfig, router: str | None = None) -> None:
+    def __init__(self, config: DictConfig, router: str | None = None, first: Mapping[int, str] | None = None) -> None:
         self.config, self.global_steps, self.trainer_mode = config, 1, "sync"
         self.use_critic, self.parameter_sync_step = False, 1
         self._init_tokenizer()
         self._init_dataloader()
         model = config.actor_rollout_ref.model.path
-        self.engine = ScriptedEngine.remote(model)
+        self.engine = ScriptedEngine.remote(model, first or {})
         self.router = get_router_handle({f"engine-{index}": self.engine for index in range(2)}, router)
         client = LLMServerClient(config, self.router)
         self.rewards = ray.remote(RewardLoopWorker).options(num_cpus=0).remote(config)
