@@ -28,7 +28,7 @@ def data(options: argparse.Namespace) -> int:
     if options.out.suffix not in (".jsonl", ".parquet"):
         raise SetupError(f"{options.out}: say which form, .jsonl or .parquet")
     if options.out.suffix == ".parquet":
-        _pyarrow()  # now, and not after an hour of reading
+        evaluation.pyarrow()  # now, and not after an hour of reading
     for path in options.files:
         if path.exists() and options.out.exists() and path.samefile(options.out):
             raise SetupError(f"{path} would be overwritten while it is read: write to another file")
@@ -110,7 +110,7 @@ def _read(path: Path) -> Iterator[tuple[int, Any]]:
     if path.suffix not in _FORMS:
         raise SetupError(f"{path}: rows are read from {', '.join(_FORMS)}")
     if path.suffix == ".parquet":
-        _pyarrow()
+        evaluation.pyarrow()
         batches = importlib.import_module("pyarrow.parquet").ParquetFile(path).iter_batches(1000)
         yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
         return
@@ -150,7 +150,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if path.suffix == ".parquet":
-            arrow = _pyarrow()
+            arrow = evaluation.pyarrow()
             importlib.import_module("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows), partial)
         else:
             with partial.open("w", encoding="utf-8") as file:
@@ -158,10 +158,3 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _pyarrow() -> Any:
-    try:
-        return importlib.import_module("pyarrow")
-    except ModuleNotFoundError:
-        raise SetupError("parquet needs pyarrow: pip install pyarrow, or use .jsonl") from None

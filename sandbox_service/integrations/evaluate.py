@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import importlib
 import json
 import math
 import random
@@ -63,14 +64,14 @@ Play = Callable[[Question, dict[str, str]], Awaitable[tuple[str | None, list[str
 
 
 def load(path: Path) -> list[Question]:
-    """Read questions: JSON lines with `problem` (or `question`) and `answer` or in verl's form, or GPQA's CSV."""
+    """Read `problem` (or `question`) and `answer`, or verl's rows, of a .jsonl or .parquet; or GPQA's CSV."""
     if not path.exists():
         raise SetupError(f"there is no {path}")
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             return [_gpqa(index, row) for index, row in enumerate(csv.DictReader(file))]
     found = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(_lines(path), 1):
         try:
             found.append(_row(number, json.loads(line)))
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -78,6 +79,22 @@ def load(path: Path) -> list[Question]:
     if not found:
         raise SetupError(f"{path} has no questions")
     return found
+
+
+def _lines(path: Path) -> list[str]:
+    """The rows as JSON, one a line."""
+    if path.suffix != ".parquet":
+        return path.read_text().splitlines()
+    pyarrow()
+    return [json.dumps(row) for row in importlib.import_module("pyarrow.parquet").read_table(path).to_pylist()]
+
+
+def pyarrow() -> Any:
+    """The module, which is no dependency; SetupError says so."""
+    try:
+        return importlib.import_module("pyarrow")
+    except ModuleNotFoundError:
+        raise SetupError("parquet needs pyarrow: pip install pyarrow, or use .jsonl") from None
 
 
 def _row(number: int, row: dict[str, Any]) -> Question:
@@ -93,7 +110,7 @@ def write_unsolved(data: Path, samples: Sequence[Sample], path: Path) -> None:
     for one in samples:
         found[one.id].append(one.correct)
     solved = {id for id, right in found.items() if all(right)}
-    rows = zip(data.read_text().splitlines(), load(data), strict=True)
+    rows = zip(_lines(data), load(data), strict=True)
     path.write_text("".join(line + "\n" for line, question in rows if question.id not in solved))
 
 

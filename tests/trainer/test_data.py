@@ -221,3 +221,4 @@ def test_parquet_is_written_and_read_where_pyarrow_is(convert: Any, tmp_path: Pa
     assert main(["train", "data", "dapo", str(ROWS / "dapo.jsonl"), "--out", str(path)]) == 0
     capsys.readouterr()
     assert convert("verl", rows=path, out="again.jsonl")[0] == rows
+    assert [(one.text, one.answer) for one in evaluate.load(path)] == ANSWERS["dapo"]
