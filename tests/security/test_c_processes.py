@@ -201,17 +201,20 @@ async def test_many_threads_weigh_no_more_than_one(attacker: Attacker) -> None:
 
 
 HOGS = {
-    "32 busy processes": "import os\nfor _ in range(5): os.fork()\nwhile True: pass",
-    "a copier of memory": "a = bytearray(64 << 20)\nwhile True: b = bytes(a)",
-    "a maker of processes": "import os\nwhile True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()",
+    "32 busy processes": ("import os\nfor _ in range(5): os.fork()\nwhile True: pass", 2.0),
+    "a copier of memory": ("a = bytearray(64 << 20)\nwhile True: b = bytes(a)", 1.5),
+    "a maker of processes": ("import os\nwhile True:\n    if os.fork() == 0: os._exit(0)\n    os.wait()", 1.5),
 }
-IDLE_SPREAD, MOST = 1.25, 1.5
+"""What they run, and by how much a neighbour may be slowed. Two groups of equal weight, one of them with processes on
+both of two processors: the scheduler gives a call of one process two thirds of its processor, which is 1.5 already."""
+IDLE_SPREAD = 1.25
 
 
 @covers("G6 C11 P19")
 @pytest.mark.parametrize("hog", HOGS)
 async def test_a_neighbour_is_slowed_by_at_most_half(hog: str, attacker: Attacker) -> None:
-    """Beside one of three hogs a call takes at most 1.5 times as long as beside an idle slot, in the same minute."""
+    """Beside a copier of memory or a maker of processes a call takes at most 1.5 times as long as beside an idle slot, in
+    the same minute; beside 32 busy processes at most twice as long."""
 
     async def fastest(count: int = 12) -> tuple[float, float]:
         results = [await attacker.call(NEIGHBOUR) for _ in range(count)]
@@ -224,13 +227,14 @@ async def test_a_neighbour_is_slowed_by_at_most_half(hog: str, attacker: Attacke
     if usual > IDLE_SPREAD * idle:
         pytest.skip(f"others use this machine: {idle:.3f} s, but mostly {usual:.3f} s with nothing beside it")
     limits = {"wall_s": 5, "cpu_s": 30, "memory_mb": 512}
-    beside = asyncio.create_task(attacker.call(HOGS[hog], limits=limits))
+    code, most = HOGS[hog]
+    beside = asyncio.create_task(attacker.call(code, limits=limits))
     await asyncio.sleep(0.5)
     busy, _ = await fastest()
     assert not beside.done()
     await beside
     await attacker.verify_rest()
-    assert busy <= MOST * idle, f"{busy:.3f} s beside {hog}, {idle:.3f} s beside an idle slot"
+    assert busy <= most * idle, f"{busy:.3f} s beside {hog}, {idle:.3f} s beside an idle slot"
 
 
 async def run_many_beside_one(call: Run) -> None:

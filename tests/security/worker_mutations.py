@@ -112,7 +112,7 @@ def _without_limit(name: str) -> Patch:
 NO_CLOCKS = Mutation("the worker's clocks", patches=(_patched(slots, "_Watch", _NoClock),))
 NO_MEMORY_LIMIT = Mutation("the memory limit", patches=(_without_limit("memory"),))
 NO_PROCESS_LIMIT = Mutation("the limit of processes", patches=(_without_limit("processes"),))
-NO_OUTPUT_LIMIT = Mutation("the output limit", patches=(_patched(slots, "HARD_OUTPUT_FACTOR", 1 << 20),))
+NO_OUTPUT_LIMIT = Mutation("the output limit", patches=(_patched(slots, "HARD_OUTPUT_FACTOR", 1 << 30),))
 
 
 def _believing(evidence: evidence.Evidence, *limits: float) -> evidence.Verdict:
