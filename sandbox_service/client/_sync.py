@@ -59,6 +59,10 @@ class SandboxClient:
             raise ValueError("give the address of at least one gateway, as in http://127.0.0.1:8000")
         if not 1 <= coalesce_calls <= BATCH_CALLS:
             raise ValueError(f"coalesce_calls must be 1 to {BATCH_CALLS}")
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise ValueError(
+                "api_key has a space, a line end or another character that no key has; strip what was read"
+            )
         self._options = Options(urls, api_key, retries, coalesce_calls, coalesce_s, max_connections)
         self._service = InThread(self._options)
 
@@ -93,7 +97,7 @@ class SandboxClient:
 
     def run_batch(self, calls: Sequence[Call | str]) -> list[Result]:
         """Run one or more calls; results[i] belongs to calls[i]. An error ends it, as in `map`."""
-        _wire.refuse_empty(calls)
+        _wire.refuse_none(calls)
         results: dict[int, Result] = {}
         for index, result in self.map(calls, in_flight=len(calls)):
             results[index] = result
@@ -107,6 +111,7 @@ class SandboxClient:
         `calls` is read only as far as `in_flight` calls are under way. `progress` draws a bar on stderr. A
         SandboxError of one call ends it; then, and when the caller leaves the loop, what is under way is cancelled.
         """
+        _wire.refuse_text(calls)
         done: queue.SimpleQueue[int] = queue.SimpleQueue()
         futures: dict[int, Any] = {}
         source = enumerate(calls)

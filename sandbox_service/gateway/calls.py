@@ -80,7 +80,7 @@ class Calls:
         try:
             return await self._accept(wait, [submission], self._submit(tenant, submission))
         except Overloaded as error:
-            self._standing.note(tenant, self.tenants.policy(tenant), call, error)
+            self._standing.note(tenant, self.tenants.policy(tenant), call, submission.timeout_s, error)
             raise
 
     def refused_already(self, tenant: str, body: bytes) -> Overloaded | None:

@@ -8,6 +8,7 @@ already, and then it has to get its Result. What a call is like is read off its 
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ _TELLING = (b'"id"', b'"image"', b'"priority"', b"\\u")
 """A body that holds one of these is parsed. The last can hide the others in a key; nothing else can. A string's text
 never looks like them, since a quote in it is escaped."""
 _TIMEOUT = re.compile(rb'"timeout_s"(?:[ \t\r\n]*:[ \t\r\n]*([0-9.]{1,20})[ \t\r\n]*[,}])?')
+
+_ON_THE_WAY_S = 0.05
+"""What a call may have left of its time less than it asked for, from its arrival to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,12 @@ class Standing:
         self._default_timeout_s = default_timeout_s
         self._refusals: dict[str, _Refusal] = {}
 
-    def note(self, tenant: str, policy: Policy, call: Call, error: Overloaded) -> None:
+    def note(self, tenant: str, policy: Policy, call: Call, timeout_s: float, error: Overloaded) -> None:
+        """`timeout_s`: what the queue was asked for, which a transport's deadline or a slow upload makes less."""
         if error.holds_s > 0 and call.image is None and call.priority == "interactive":
-            timeout_s = call.timeout_s or self._default_timeout_s
-            self._refusals[tenant] = _Refusal(error, policy, timeout_s, time.monotonic() + error.holds_s)
+            # A copy has no traceback, which would keep the whole request in memory.
+            until = time.monotonic() + error.holds_s
+            self._refusals[tenant] = _Refusal(copy.copy(error), policy, timeout_s, until)
 
     def find(self, tenant: str, policy: Policy, body: bytes) -> Overloaded | None:
         """Return why the call in this body would be refused, or None if that has to be found out."""
@@ -52,10 +58,10 @@ class Standing:
             del self._refusals[tenant]
             return None
         timeout_s = self._timeout_s(body)
-        if timeout_s is None or timeout_s > refusal.timeout_s:
+        if timeout_s is None or timeout_s > refusal.timeout_s + _ON_THE_WAY_S:
             return None
         CALLS_REFUSED.labels(refusal.error.code).inc()
-        return refusal.error
+        return copy.copy(refusal.error)
 
     def _timeout_s(self, body: bytes) -> float | None:
         """What the call says; None if its bytes do not tell, or tell that it is not like others."""

@@ -10,6 +10,7 @@ ended so fast that the kernel drops some (10 in 5 s are kept).
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import time
@@ -73,8 +74,14 @@ class KernelLog:
                 record = os.read(self._fd, _LARGEST)
             except BlockingIOError:
                 return
-            except OSError:  # the oldest ones were overwritten: the next read goes on behind the gap
-                continue
+            except OSError as error:
+                # Overwritten ones, or one that is too long: the next read goes on behind them.
+                if error.errno in (errno.EPIPE, errno.EINVAL):
+                    continue
+                record = b""
+            if not record:  # not the kernel's log: some containers have /dev/null in its place
+                self.close()
+                return
             if (found := parse(record)) is not None:
                 self._ended = [*self._ended[1 - _KEPT :], found]
 

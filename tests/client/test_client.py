@@ -165,6 +165,22 @@ async def test_an_empty_batch_never_leaves_the_client(server: ScriptedServer, cl
     assert server.seen == []
 
 
+async def test_a_program_alone_is_no_batch(server: ScriptedServer, client: AsyncSandboxClient) -> None:
+    """It would be a batch of its characters."""
+    with pytest.raises(errors.InvalidCall, match="`run` takes one program"):
+        await client.run_batch("print(1)")
+    with pytest.raises(errors.InvalidCall, match="`run` takes one program"):
+        await anext(client.map("print(1)"))
+    assert server.seen == []
+
+
+@pytest.mark.parametrize("key", ["a\n", "a b", "ä", "\0"])
+def test_a_key_that_no_header_can_carry_is_refused_at_once_and_not_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="strip what was read") as caught:
+        AsyncSandboxClient("http://127.0.0.1:9", api_key=key)
+    assert key not in str(caught.value)
+
+
 @pytest.mark.parametrize("give", ["run", "submit"])
 async def test_code_can_be_given_by_name(server: ScriptedServer, client: AsyncSandboxClient, give: str) -> None:
     """As every other field of a call can."""

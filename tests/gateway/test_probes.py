@@ -21,6 +21,13 @@ async def test_alive(http: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
+@pytest.mark.parametrize("path", ["/readyz/", "/healthz/", "/metrics/", "/openapi.json/"])
+async def test_a_probe_with_a_slash_too_many_is_no_success(http: httpx.AsyncClient, path: str) -> None:
+    """SandboxFusion's front page answers below any path; a balancer must not take it for readiness."""
+    answer = await http.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
 async def test_ready_means_a_worker_is_alive(http: httpx.AsyncClient, start_worker: StartWorker) -> None:
     """503 with the reason before, 200 with the images after."""
     answer = await http.get("/readyz")

@@ -65,6 +65,16 @@ async def test_the_record_of_the_process_is_found_among_others() -> None:
     assert await read(RECORD.replace(b"syscall=246", b"syscall=1073741863")) == "number 39 of x32"
 
 
+@pytest.mark.parametrize("instead", ["/dev/null", "/proc/self/mem"])
+async def test_what_is_no_log_tells_nothing_and_holds_nobody_up(instead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some containers have /dev/null in its place, which always reads as empty; other faults may last as well."""
+    opened = os.open
+    monkeypatch.setattr(os, "open", lambda _, flags: opened(instead, flags))
+    log = KernelLog()
+    assert await log.call_that_ended(1, 1, 0) is None
+    assert log._fd == -1
+
+
 async def test_a_machine_without_such_a_log_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container there is no /dev/kmsg, or it may not be read: no name, and no wait for one."""
     monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(PermissionError))

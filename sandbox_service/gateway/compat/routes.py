@@ -104,6 +104,7 @@ async def _no_data_sets(request: Request) -> Response:
 
 
 async def _home(request: Request) -> Response:
-    if request.url.path.startswith("/v1/"):
+    # Below any path but ours: a probe that asks for /readyz/ must not take this page for readiness.
+    if request.url.path.startswith(("/v1/", "/readyz/", "/healthz/", "/metrics/", "/openapi.json/")):
         raise NotFound("no such route; see /openapi.json")
     return HTMLResponse(_HOME)
