@@ -9,8 +9,7 @@ compared in the 32 bits that the kernel takes, never more, so that set high bits
 All checked arguments are of types int, unsigned or narrower, or flags whose listed bits are in the low half.
 
 A killed process is reported by its wait status alone (SIGSYS). Which call it was, only the machine's log tells
-(worker/kernel_log.py). What lies in memory, such as the flags of
-clone3, no filter can see.
+(worker/kernel_log.py). What lies in memory, such as the flags of clone3, no filter can see.
 
 Standard library only, and no neighbours: it runs in the jail, in the zygote, which must stay small.
 """
@@ -99,9 +98,9 @@ _NOT_A_DEVICE = (0, 0x8000, 0x1000, 0xC000)  # S_IFMT of: unset, a file, a pipe,
 CHECKS = {
     # Every CLONE_NEW* bit, and CLONE_PARENT, whose child would hang on the zygote.
     "flags_of_clone": Check(((Compare(0, (0,), mask=0x7E028000),),), errno.EPERM),
-    # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
     # The clock of a process is ~pid << 3 | kind. The CPU time of pid 1, the init, counts the slot's earlier calls.
     "clock_of_gettime": Check(((Compare(0, (0xFFFFFFF0,), mask=0xFFFFFFF8, is_in=False),),), errno.EINVAL),
+    # TCGETS TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX
     "request_of_ioctl": Check(((Compare(1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),),), errno.ENOTTY),
     "family_of_socket": _UNIX_ONLY,
     "family_of_socketpair": _UNIX_ONLY,

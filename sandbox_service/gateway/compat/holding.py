@@ -35,9 +35,8 @@ async def run_held(calls: Calls, tenant: str, call: Call, *, until: float) -> Re
         try:
             timed = call.model_copy(update={"timeout_s": min(left, LONGEST_S)})
             wait = await calls.admit(tenant, timed, arrived=time.monotonic())
-            async with asyncio.timeout(
-                until - time.monotonic()
-            ):  # past it, one that runs is cancelled: its client would hear nothing
+            # Past it, one that runs is cancelled: its client would hear nothing.
+            async with asyncio.timeout(until - time.monotonic()):
                 result = Result.model_validate_json((await results(wait))[0])
         except (Overloaded, Unavailable) as refusal:
             reason = refusal.message
