@@ -217,8 +217,7 @@ def _plan(task: Task, r: random.Random, *, linked: bool) -> Plan:
     # In the rare family the tidy-up kinds go on with its wrong formula: the right one stays rare.
     usual = task.wrong if task.problem.family == "count" else task.right
     if not linked:
-        right, bug, wrong = mix[:3]
-        usual = task.right if r.random() * (right + bug + wrong) < right + bug else task.wrong
+        usual = task.right if r.random() * sum(mix[:3]) < sum(mix[:2]) else task.wrong
     found = (answer if usual == task.right else OUTPUT,)
     if kind == "guess":
         # Where two calls are needed, half of the guesses are the first call's output.
