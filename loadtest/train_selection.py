@@ -143,17 +143,21 @@ def _means(curves: Sequence[Curve]) -> tuple[float, float, float]:
 
 
 def measured(folder: Path, window: int = 5) -> str:
+    """A table of all arms but the control, each with its seeds together."""
     lines = [
-        "| run, steps | failed first | right if so | right if the first call ran | groups with a choice "
-        "| errors, played | roc | topk | correct rollouts with an error |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| arm, steps | right | errors in right ones | right ones with an error | failed first | right if so "
+        "| right if the first call ran | groups with a choice | errors of mixed groups | kept by roc | by topk |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for run in sorted(path for path in folder.glob("*-*") if not path.name.startswith("shuffled")):
-        journals = {int(path.stem): path for path in (run / "journal").glob("*.jsonl") if path.stem.isdecimal()}
-        for begin in range(1, max(journals, default=0) + 1, window):
-            steps = [_groups(journals[step]) for step in range(begin, begin + window) if step in journals]
-            about = _window([group for groups in steps for group in groups])
-            lines.append(f"| {run.name}, {begin} to {begin + window - 1} | {about} |")
+
+    def place(path: Path) -> tuple[str, int]:
+        return path.parts[-3].rpartition("-")[0], (int(path.stem) - 1) // window
+
+    journals = [path for path in folder.glob("*-*/journal/*.jsonl") if path.stem.isdecimal()]
+    of_arms = [path for path in journals if not path.parts[-3].startswith("shuffled")]
+    for (arm, part), paths in groupby(sorted(of_arms, key=place), key=place):
+        about = _window([group for path in paths for group in _groups(path)])
+        lines.append(f"| {arm}, {part * window + 1} to {(part + 1) * window} | {about} |")
     return "\n".join(lines)
 
 
@@ -173,8 +177,8 @@ def _window(groups: Sequence[Group]) -> str:
     right = _right(rollouts)
     with_error = [rollout for rollout in right if error_ratio([rollout])]
     shares = [
-        _share(failed, rollouts), _share(_right(failed), failed), _share(_right(ran), ran), _share(choice, groups),
-        *kept, _share(with_error, right),
+        _share(right, rollouts), error_ratio(right), _share(with_error, right), _share(failed, rollouts),
+        _share(_right(failed), failed), _share(_right(ran), ran), _share(choice, groups), *kept,
     ]  # fmt: skip
     return " | ".join(f"{share:.2f}" for share in shares)
 

@@ -1,4 +1,4 @@
-"""The command line: what can be asked for, and how what went wrong is told.
+"""The command line: runs a command, and tells what went wrong.
 
 Errors are one or two lines on stderr, never a traceback. Exit codes: 0 done; 1 it failed, or the code that `run` sent
 did not end with `ok`; 2 this machine, configuration or command line cannot do it; 130 interrupted.

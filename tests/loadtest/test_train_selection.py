@@ -76,6 +76,7 @@ def test_a_row_tells_what_there_was_to_choose_from(tmp_path: Path) -> None:
     lines = [rollout(0, 1.0, "ok"), rollout(1, 1.0, "failed", "ok"), rollout(2, 0.0, "ok"), rollout(3, 0.0)]
     journal.write_text("\n".join(lines) + "\n")
     cells = measured(tmp_path).splitlines()[-1].split("|")[2:-1]
-    failed, right_if_so, right_if_ran, choice, played, _, topk, with_error = map(float, cells)
+    right, errors, with_error, failed, right_if_so, right_if_ran, choice, played, _, topk = map(float, cells)
+    assert (right, errors, with_error) == (0.5, 0.33, 0.5)
     assert (failed, right_if_so, right_if_ran, choice) == (0.25, 1.0, 0.5, 1.0)
-    assert (played, topk, with_error) == (0.33, 0.0, 0.5)
+    assert (played, topk) == (0.33, 0.0)
