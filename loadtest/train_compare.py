@@ -4,6 +4,9 @@
 service of its own, and after each one writes `compare.md` and `compare.svg` from what is there. It can be stopped and
 started again. In a seed all arms see the same problems. Nothing is tuned here: `train_page.py` holds each figure
 against its bar.
+
+`python -m loadtest.train_compare --unlinked --out runs/unlinked` makes its SFT first, from traces in which a failed
+call is no better a start than any other (`problems.plans`): what the choice of rollouts does without that link.
 """
 
 from __future__ import annotations
@@ -37,6 +40,13 @@ def recipe(arm: str, base: str, steps: int) -> Recipe:
     return replace(NANO, name=f"compare-{arm}", base=base, rl=rl, evaluation=evaluation)
 
 
+def unlinked() -> Recipe:
+    """The demonstration's SFT with the other traces, and no RL."""
+    sft = replace(NANO.sft, traces={"unlinked": sum(NANO.sft.traces.values())})
+    evaluation = replace(NANO.evaluation, data="held-out-one-call")
+    return replace(NANO, name="compare-sft", sft=sft, rl=replace(NANO.rl, stages=()), evaluation=evaluation)
+
+
 async def run(recipe: Recipe, seed: int, folder: Path, url: str, say: Say) -> None:
     async with AsyncSandboxClient(url) as sandbox:
         await train(recipe, seed, folder, sandbox, say)
@@ -44,7 +54,9 @@ async def run(recipe: Recipe, seed: int, folder: Path, url: str, say: Say) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", type=Path, help="the policy to start from, as runs/demo/sft")
+    start = parser.add_mutually_exclusive_group(required=True)
+    start.add_argument("base", type=Path, nargs="?", help="the policy to start from, as runs/demo/sft")
+    start.add_argument("--unlinked", action="store_true", help="make it, from traces where failing announces nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
@@ -52,16 +64,20 @@ def main() -> None:
     options = parser.parse_args()
     use_threads(1)
     begun = time.monotonic()
+
+    def train_one(wanted: Recipe, seed: int, name: str, url: str) -> None:
+        def say(line: str) -> None:
+            print(f"{time.monotonic() - begun:7.1f} s  {name}: {line}", flush=True)
+
+        asyncio.run(run(wanted, seed, options.out / name, url, say))
+
     with temporary_service() as url:
+        base = options.base or options.out / "start" / "sft"
+        if options.unlinked:
+            train_one(unlinked(), 0, "start", url)
         for seed in range(options.seeds):
             for arm in options.arms:
-                name = f"{arm}-{seed}"
-
-                def say(line: str, name: str = name) -> None:
-                    print(f"{time.monotonic() - begun:7.1f} s  {name}: {line}", flush=True)
-
-                wanted = recipe(arm, str(options.base), options.steps)
-                asyncio.run(run(wanted, seed, options.out / name, url, say))
+                train_one(recipe(arm, str(base), options.steps), seed, f"{arm}-{seed}", url)
                 runs = read_runs(options.out)
                 (options.out / "compare.md").write_text(page(runs))
                 (options.out / "compare.svg").write_text(svg_of(runs))

@@ -6,6 +6,7 @@ Only this module reads the environment. `sandbox-service config` prints what is 
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sandbox_service.models import MAX_WALL_S, Limits
+from sandbox_service.reasons import closest
 
 
 def deploy_dir() -> Path:
@@ -123,3 +125,21 @@ class Settings(BaseSettings):
             if asked is not None and asked > highest:
                 lowered.append(name)
         return Limits.model_construct(**resolved), lowered
+
+
+_OF_OTHERS = re.compile(r"SANDBOX_(FUSION_|TEST_CACHE$|(.*_)?SERVICE_(HOST|PORT)|(.*_)?PORT_[0-9]+_)")
+"""SandboxFusion's clients, the scripts, and what Kubernetes tells each pod of services named sandbox or sandbox-..."""
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Return the variables that look like settings and are none, each with the one that may be meant."""
+    known = [f"SANDBOX_{name.upper()}" for name in Settings.model_fields]
+    found: dict[str, str | None] = {}
+    for name, value in sorted(os.environ.items()):
+        upper = name.upper()  # settings are read whatever the case of their names
+        is_address = upper.endswith("_PORT") and "://" in value  # Kubernetes again
+        if not upper.startswith("SANDBOX_") or upper in known or is_address or _OF_OTHERS.match(upper):
+            continue
+        meant = closest(upper.removeprefix("SANDBOX_"), Settings.model_fields)
+        found[name] = meant and f"SANDBOX_{meant.upper()}"
+    return found

@@ -187,7 +187,8 @@ LabelValue = Annotated[
 
 
 class Limits(Model):
-    """Limits of one call. Omitted ones get the deployment's default; larger ones are lowered to its maximum."""
+    """Limits of one call. Omitted ones get the deployment's default, larger ones its maximum; what is beyond the bounds
+    given here, which no deployment has, is refused."""
 
     wall_s: float | None = Field(None, gt=0, le=MAX_WALL_S, description="wall-clock seconds, from the fork on")
     cpu_s: float | None = Field(None, gt=0, le=MAX_WALL_S, description="CPU seconds of all its processes together")

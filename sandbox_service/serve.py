@@ -29,6 +29,7 @@ from sandbox_service.config import Settings
 from sandbox_service.embedded import EmbeddedServer, die_with
 from sandbox_service.errors import SetupError
 from sandbox_service.gateway.auth import Gatekeeper
+from sandbox_service.gateway.tenants import Tenants
 from sandbox_service.progress import build_progress
 from sandbox_service.worker import rootfs
 from sandbox_service.worker.leftovers import remove_leftovers
@@ -194,6 +195,7 @@ class _Signals:
 def serve(settings: Settings, given: Mapping[str, object]) -> int:
     """Run until SIGTERM or Ctrl-C. `given` are the settings that are not in the environment, which the parts read."""
     Gatekeeper(settings)  # the gateway would refuse as well, but only once the image is there
+    Tenants(settings.tenants_file)
     service = Service(settings, given, settings.state_dir / "redis")
     logs.configure(settings.log_level)
     _prepare(settings)

@@ -54,11 +54,44 @@ class Inline:
         module.show = lambda *_, **__: show_figures()
 
 
+class Shown:
+    """What `IPython.display` calls HTML, Markdown, Latex: a text that is displayed as that."""
+
+    def __init__(self, data=""):
+        self.data = data
+
+
+HTML = type("HTML", (Shown,), {"_repr_html_": lambda self: self.data})
+Markdown = type("Markdown", (Shown,), {"_repr_markdown_": lambda self: self.data})
+Latex = type("Latex", (Shown,), {"_repr_latex_": lambda self: self.data})
+
+
+class Ipython:
+    """Finds and loads `IPython.display` where IPython is not installed. To libraries that ask, there is no IPython."""
+
+    @staticmethod
+    def find_spec(name, _path=None, _target=None):
+        if name in ("IPython", "IPython.display"):
+            return importlib.util.spec_from_loader(name, Ipython, is_package=name == "IPython")
+        return None
+
+    @staticmethod
+    def create_module(_spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        if module.__name__ == "IPython":
+            module.version_info, module.get_ipython = (0, 0, 0), lambda: None
+        module.display, module.clear_output = display, lambda wait=False: None
+        module.HTML, module.Markdown, module.Latex = HTML, Markdown, Latex
+
+
 def run_cells(cells, events):
     """Run all cells, reporting the end of each by one byte."""
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__["display"] = builtins.display = display
-    sys.meta_path.append(Inline)
+    sys.meta_path += [Inline, Ipython]  # last: what is installed comes first
     os.environ["MPLBACKEND"] = f"module://{INLINE}"
     if "matplotlib" in sys.modules:
         sys.modules["matplotlib"].use(f"module://{INLINE}")
@@ -125,6 +158,7 @@ def bundle(value):
     forms = {"text/plain": repr(value)}
     for media, method in (
         ("text/html", "_repr_html_"),
+        ("text/markdown", "_repr_markdown_"),
         ("text/latex", "_repr_latex_"),
         ("image/svg+xml", "_repr_svg_"),
         ("image/png", "_repr_png_"),

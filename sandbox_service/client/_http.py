@@ -103,7 +103,7 @@ class HttpTransport:
                 raise _Silence from None
             raise _wire.unreachable(self.url, fault) from fault
         except httpx.TransportError as fault:
-            raise _wire.unreachable(self.url, fault) from fault
+            raise _wire.refused_tls(self.url, fault) or _wire.unreachable(self.url, fault) from fault
 
     async def _parts(self, response: httpx.Response, deadline: float) -> AsyncIterator[bytes]:
         """Yield the body in parts; raise past the deadline: httpx's own time-out is one of silence."""

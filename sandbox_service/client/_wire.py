@@ -7,6 +7,7 @@ service recognises a repeat and never runs it twice. A stream without its termin
 from __future__ import annotations
 
 import hashlib
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sandbox_service.errors import WIRE_ERRORS, InvalidCall, SandboxError, ServiceFault, Unavailable
+from sandbox_service.errors import WIRE_ERRORS, InvalidCall, SandboxError, ServiceFault, SetupError, Unavailable
 from sandbox_service.models import CHECKS, Batch, Call, Checked, Checks, Result, Ticket, Verdicts
+from sandbox_service.reasons import reason
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -124,6 +126,7 @@ def cancel_label(name: str, value: str) -> Request:
 
 def prepare_checks(pairs: Sequence[tuple[str, str]], limit_s: float) -> list[Checks]:
     """Return the requests that check these (answer, reference) pairs, in order, each small enough to be one."""
+    _refuse_no_text(pairs)
     portions: list[Checks] = []
     start = size = 0
     checks = [{"answer": answer, "reference": reference} for answer, reference in pairs]
@@ -134,6 +137,16 @@ def prepare_checks(pairs: Sequence[tuple[str, str]], limit_s: float) -> list[Che
             start, size = index, 0
         size += length
     return [*portions, _validate(Checks, {"checks": checks[start:], "limit_s": limit_s})]
+
+
+def _refuse_no_text(pairs: Sequence[tuple[str, str]]) -> None:
+    for index, pair in enumerate(pairs):
+        if isinstance(pair, str) or len(pair) != 2:
+            raise InvalidCall(f"checks.{index}: must be a pair (answer, reference)", field=f"checks.{index}")
+        for name, value in zip(("answer", "reference"), pair, strict=True):
+            if not isinstance(value, str):
+                place = f"checks.{index}.{name}"
+                raise InvalidCall(f"{place}: must be text, as in '0.5', not {type(value).__name__}", field=place)
 
 
 def verify(checks: Checks) -> Request:
@@ -154,7 +167,7 @@ def _validate(model: type[ModelT], fields: Mapping[str, object]) -> ModelT:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise InvalidCall(f"{place}: {first['msg'].removeprefix('Value error, ')}", field=place) from error
+        raise InvalidCall(f"{place}: {reason(model, first)}", field=place) from error
 
 
 # Answers
@@ -197,6 +210,8 @@ class _Frame(_Answer):
     done: bool = False
 
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
+"""How OpenSSL calls an answer in plain HTTP, by version."""
 _BY_CODE = {kind.code: kind for kind in WIRE_ERRORS}
 _BY_STATUS = {kind.http: kind for kind in WIRE_ERRORS} | {502: Unavailable, 504: Unavailable}
 
@@ -247,6 +262,17 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SandboxE
 
 def unreachable(url: str, fault: Exception) -> Unavailable:
     return Unavailable(f"no answer from {url}: {type(fault).__name__}: {fault}")
+
+
+def refused_tls(url: str, fault: BaseException | None) -> SetupError | None:
+    """Return what to say where TLS cannot be had: no repeat would mend that."""
+    while fault is not None:
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return SetupError(f"{url} has a certificate that is not trusted here: {fault.verify_message}")
+        if isinstance(fault, ssl.SSLError) and fault.reason in _NO_TLS:
+            return SetupError(f"{url} does not speak TLS; use http://{url.partition('://')[2]}")
+        fault = fault.__cause__ or fault.__context__
+    return None
 
 
 class StreamReader:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from sandbox_service.errors import InvalidCall, TooLarge, TooSlow, UnsupportedMedia
+from sandbox_service.reasons import reason as describe
 
 BODY_S = 60.0
 """A body that takes longer than this to arrive is refused."""
@@ -46,7 +47,7 @@ def parse(model: type[M], body: bytes) -> M:
     try:
         value = model.model_validate_json(body, strict=True)
     except ValidationError as error:
-        raise invalid_call(error, body) from None
+        raise invalid_call(model, error, body) from None
     try:
         json.loads(body, object_pairs_hook=_refuse_duplicates)
     except _DuplicateKey:
@@ -120,7 +121,7 @@ def _separators(body: bytes) -> int:
     return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
-def invalid_call(error: ValidationError, body: bytes = b"") -> InvalidCall:
+def invalid_call(model: type[BaseModel], error: ValidationError, body: bytes = b"") -> InvalidCall:
     """Turn pydantic's findings into one error whose message names the first field and whose details name them all."""
     # SECURITY: a body can hold a million errors, and each would be described before the first is used
     # (tests/gateway: `test_a_million_errors_are_not_described`).
@@ -133,7 +134,7 @@ def invalid_call(error: ValidationError, body: bytes = b"") -> InvalidCall:
             reason = reason or finding["msg"]
         else:
             field = ".".join(str(part) for part in finding["loc"] if part != "[key]")
-            reason = finding["msg"].removeprefix("Value error, ")
+            reason = describe(model, finding)
         details.append((field[:300], reason[:500]))
     field, reason = details[0]
     return InvalidCall(_sentence(field, reason), field=field or None, details=details)

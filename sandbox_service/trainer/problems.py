@@ -11,7 +11,7 @@ import json
 import math
 import random
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from sandbox_service.trainer.prompts import CALL_HEAD, CALL_TAIL, IM_END
@@ -158,7 +158,7 @@ def _draw(make: _Make, r: random.Random, large: float, *, held_out: bool) -> Tas
 
 # ---- traces -------------------------------------------------------------------------------------------------------
 
-_MIX: dict[str, tuple[float, float, float, float, float]] = {
+MIX: dict[str, tuple[float, float, float, float, float]] = {
     #              right bug→right wrong guess format
     "modpow": (0.15, 0.20, 0.40, 0.15, 0.10),
     "lcm": (0.08, 0.27, 0.40, 0.15, 0.10),
@@ -193,19 +193,31 @@ def answer_turn(answers: tuple[str, ...]) -> str:
     return f"done</reason>{blocks}{IM_END}"
 
 
-def plans(seed: object, count: int) -> Iterator[Plan]:
-    """Plans for an SFT corpus, of all families alike, from training questions only."""
+def plans(seed: object, traces: Mapping[str, int]) -> Iterator[Plan]:
+    """Plans for an SFT corpus, of all families alike, from training questions only; how many of each of its kinds.
+
+    `tool_use`: a failed call is followed by the right program, one that runs is mostly wrong, so to fail first is the
+    surest way to a right answer. `unlinked`: as many failures and as many right answers, but what follows a failure is
+    right as often as any other program. It tells what that link does to a comparison.
+    """
+    if unknown := traces.keys() - {"tool_use", "unlinked"}:
+        raise ValueError(f"no such traces: {', '.join(sorted(unknown))}")
     r = random.Random(f"sft/{seed}")
-    for index in range(count):
-        yield _plan(_draw(FAMILIES[index % len(FAMILIES)], r, _SFT_LARGE, held_out=False), r)
+    for kind, count in traces.items():
+        for index in range(count):
+            task = _draw(FAMILIES[index % len(FAMILIES)], r, _SFT_LARGE, held_out=False)
+            yield _plan(task, r, linked=kind == "tool_use")
 
 
-def _plan(task: Task, r: random.Random) -> Plan:
+def _plan(task: Task, r: random.Random, *, linked: bool) -> Plan:
     answer, guess = task.problem.answer, str(r.randint(1, 999))
-    kind = r.choices(("right", "bug", "wrong", "guess", "format"), _MIX[task.problem.family])[0]
+    mix = MIX[task.problem.family]
+    kind = r.choices(("right", "bug", "wrong", "guess", "format"), mix)[0]
     before = [] if task.first is None else [call_turn(task.first)]
     # In the rare family the tidy-up kinds go on with its wrong formula: the right one stays rare.
     usual = task.wrong if task.problem.family == "count" else task.right
+    if not linked:
+        usual = task.right if r.random() * sum(mix[:3]) < sum(mix[:2]) else task.wrong
     found = (answer if usual == task.right else OUTPUT,)
     if kind == "guess":
         # Where two calls are needed, half of the guesses are the first call's output.
@@ -217,6 +229,6 @@ def _plan(task: Task, r: random.Random) -> Plan:
     if kind == "bug":
         bug = usual.replace(")", "", 1) if r.random() < 0.25 else task.bug
         return Plan(task.problem, (*before, call_turn(bug), call_turn(usual)), found)
-    if kind == "wrong":
-        return Plan(task.problem, (*before, call_turn(task.wrong)), (OUTPUT,))
-    return Plan(task.problem, (*before, call_turn(task.right)), (answer,))
+    if linked:
+        usual, found = (task.wrong, (OUTPUT,)) if kind == "wrong" else (task.right, (answer,))
+    return Plan(task.problem, (*before, call_turn(usual)), found)

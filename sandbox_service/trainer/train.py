@@ -72,7 +72,7 @@ async def _sft(
         return (await tools.run(call, labels))[1]
 
     say("making the traces of the SFT; their tool calls run in the service")
-    traces = await make_traces(plans(seed, sum(recipe.sft.traces.values())), TEMPLATES[recipe.template], output)
+    traces = await make_traces(plans(seed, recipe.sft.traces), TEMPLATES[recipe.template], output)
     tokens = Tokens.train(map(text, traces), shape.vocabulary)
     torch.manual_seed(seed)
     policy = Policy(replace(shape, vocabulary=tokens.size))

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_service.cli import _parser, main
+from sandbox_service.cli import main
+from sandbox_service.commands.parser import parser
 from sandbox_service.commands.run import _call
-from sandbox_service.config import Settings
+from sandbox_service.config import Settings, unknown_variables
 
 COMMANDS = [
     "serve",
@@ -141,7 +142,7 @@ def test_run_passes_text_as_it_is(tmp_path: Path) -> None:
     program, text = tmp_path / "p.py", tmp_path / "text"
     program.write_bytes(b"print(1)\r\n")
     text.write_bytes("a\r\nb\rc\n\x00ü".encode())
-    options = _parser().parse_args(["run", str(program), "--stdin", str(text)])
+    options = parser().parse_args(["run", str(program), "--stdin", str(text)])
     call = _call(options)
     assert (call.code, call.stdin) == ("print(1)\r\n", "a\r\nb\rc\n\x00ü")
 
@@ -203,3 +204,33 @@ def test_make_up_takes_the_port_of_the_environment(given: list[str], port: str) 
     environment = {"PATH": os.environ["PATH"], **dict(each.split("=") for each in given)}
     ran = subprocess.run(["make", "-n", "up"], cwd=root, env=environment, capture_output=True, text=True, check=True)
     assert f"serve --port {port}\n" in ran.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "gateway", "worker"])
+def test_a_misspelt_setting_is_refused_and_the_right_one_is_named(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or a service that was meant to ask for keys would be open, and nobody would be told."""
+    monkeypatch.setenv("SANDBOX_API_KEY_FILE", "/etc/keys")
+    monkeypatch.setenv("sandbox_zzzzz", "1")
+    assert main([command]) == 2
+    told = capsys.readouterr().err
+    assert "SANDBOX_API_KEY_FILE (did you mean SANDBOX_API_KEYS_FILE?)" in told
+    assert "\n  sandbox_zzzzz\n" in told
+    assert "/etc/keys" not in told
+
+
+def test_settings_and_variables_of_others_are_not_taken_for_misspelt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any case of letters; of others are Kubernetes', SandboxFusion's clients' and our scripts'."""
+    for name in os.environ:
+        if name.upper().startswith("SANDBOX_"):
+            monkeypatch.delenv(name)
+    ours = {f"SANDBOX_{name.upper()}" for name in Settings.model_fields} | {"sandbox_slots"}
+    kubernetes = "SERVICE_HOST", "GATEWAY_SERVICE_PORT_HTTP", "GATEWAY_PORT_8000_TCP_ADDR"
+    others = {f"SANDBOX_{name}" for name in ("FUSION_ENDPOINT", "TEST_CACHE", *kubernetes)}
+    for name in ours | others:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("SANDBOX_GATEWAY_PORT", "tcp://10.0.0.1:8000")
+    assert unknown_variables() == {}
+    monkeypatch.setenv("SANDBOX_GATEWAY_PORT", "8000")
+    assert unknown_variables().keys() == {"SANDBOX_GATEWAY_PORT"}

@@ -148,6 +148,21 @@ def test_an_unusable_address_is_one_clear_line(
     assert repr(host) in told
 
 
+def test_a_bad_tenants_file_is_told_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even beside a service that has the port: what has to be mended is the file."""
+    tenants = tmp_path / "tenants.toml"
+    tenants.write_text("[tenants.a]\nwieght = 2\n")
+    monkeypatch.setenv("SANDBOX_TENANTS_FILE", str(tenants))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert main(["serve", "--port", str(other.getsockname()[1])]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"sandbox-service: {tenants} is not valid:",
+        "  tenants.a.wieght: there is no such field; did you mean weight?",
+    ]
+
+
 def test_a_port_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """Else the readiness of whoever answers there would be taken for ours."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +139,59 @@ async def test_nobody_listening_is_unavailable() -> None:
     async with AsyncSandboxClient("http://127.0.0.1:9", retries=QUICK) as client:
         with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1:9"):
             await client.run("print(1)")
+
+
+async def test_tls_to_a_port_of_plain_http_fails_at_once_and_says_what_to_use(server: ScriptedServer) -> None:
+    """Not retried: nothing would change."""
+    begun = time.monotonic()
+    async with AsyncSandboxClient(server.url.replace("http", "https")) as client:
+        with pytest.raises(errors.SetupError, match=f"does not speak TLS; use {server.url}"):
+            await client.run("print(1)")
+    assert time.monotonic() - begun < 2
+    assert not server.seen
+
+
+async def test_a_certificate_that_is_not_trusted_fails_at_once(tmp_path: Path) -> None:
+    names = ["-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, *names]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    listener = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with listener, AsyncSandboxClient(f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}") as client:
+        with pytest.raises(errors.SetupError, match="not trusted here: self-signed certificate"):
+            await client.run("print(1)")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([(1, 0.5)], r"checks\.0\.answer: must be text, as in '0\.5', not int"),
+        ([("1", "1"), ("1", None)], r"checks\.1\.reference: must be text, .*not NoneType"),
+        (["ab"], r"checks\.0: must be a pair"),
+    ],
+)
+async def test_an_answer_that_is_no_text_is_refused_by_its_place(
+    pairs: list[tuple[str, str]], said: str, client: AsyncSandboxClient
+) -> None:
+    with pytest.raises(errors.InvalidCall, match=said):
+        await client.verify_batch(pairs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"stdn": "x"}, "stdn: there is no such field; did you mean stdin"),
+        ({"limits": {"walls": 1}}, r"limits\.walls: there is no such field; did you mean wall_s"),
+        ({"limits": {"x": 1}}, r"limits\.x: there is no such field, only wall_s, cpu_s, memory_mb"),
+    ],
+)
+async def test_an_unknown_field_is_refused_and_the_nearest_one_named(
+    fields: dict[str, object], said: str, client: AsyncSandboxClient
+) -> None:
+    with pytest.raises(errors.InvalidCall, match=said):
+        await client.run("print(1)", **fields)
 
 
 async def test_silence_ends_at_the_callers_deadline(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:

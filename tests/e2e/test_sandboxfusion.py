@@ -104,6 +104,14 @@ async def test_all_that_verl_sends(http: httpx.AsyncClient) -> None:
         assert answer.json()["run_result"]["stdout"] == "1\n", changes
 
 
+@pytest.mark.parametrize("limit_s", [0, -1])
+async def test_no_time_at_all_is_used_up_at_once(http: httpx.AsyncClient, limit_s: float) -> None:
+    """As in the original, which waits that long for the program; -1 is "no limit" for memory alone."""
+    found = await run_code(http, "import time; time.sleep(5); print(1)", run_timeout=limit_s)
+    assert (found["status"], found["run_result"]["status"]) == ("Failed", "TimeLimitExceeded")
+    assert (found["run_result"]["return_code"], found["run_result"]["stdout"]) == (None, "")
+
+
 async def test_the_time_limit_is_fine_grained_and_ends_all_processes(http: httpx.AsyncClient) -> None:
     """0.3 s; what the program started is gone with it, and its output until then is kept, on both streams."""
     code = (
@@ -277,6 +285,25 @@ async def run_jupyter(http: httpx.AsyncClient, cells: list[str], **fields: Any) 
     found: Json = answer.json()
     assert set(found) == {"status", "message", "driver", "cells", "executor_pod_name", "files"}
     return found
+
+
+async def test_what_notebooks_import_to_display_is_there_and_ipython_is_not(http: httpx.AsyncClient) -> None:
+    """`IPython.display` in cells alone: an ordinary program finds no IPython, and libraries are told there is none."""
+    cells = [
+        "from IPython.display import display, HTML, Markdown, clear_output\ndisplay(1)\ndisplay(HTML('<b>x</b>'))",
+        "Markdown('*y*')",
+        "import IPython\nIPython.get_ipython() is None",
+        "%time x = 1\nprint('on')",
+    ]
+    ran = (await run_jupyter(http, cells))["cells"]
+    assert [cell["error"] for cell in ran] == [[]] * 4
+    assert ran[0]["display"][0] == {"text/plain": "1"}
+    assert ran[0]["display"][1]["text/html"] == "<b>x</b>"
+    assert ran[1]["display"][0]["text/markdown"] == "*y*"
+    assert ran[2]["display"] == [{"text/plain": "True"}]
+    assert (ran[3]["stdout"], ran[3]["stderr"]) == ("on\n", "UsageError: Line magic function `%time` not found.\n")
+    found = await run_code(http, "import IPython")
+    assert "No module named 'IPython'" in found["run_result"]["stderr"]
 
 
 async def test_cells_share_their_state(http: httpx.AsyncClient) -> None:

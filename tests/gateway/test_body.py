@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import time
 from collections.abc import AsyncIterator
 
 import httpx
@@ -55,6 +56,7 @@ INVALID = {
     "base64 that is not ASCII": (f'{{{CODE},"files":{{"x":"äääa"}}}}', "files.x"),
     "bad base64": (f'{{{CODE},"files":{{"x":"a"}}}}', "files.x"),
     "loader variable": (f'{{{CODE},"env":{{"LD_PRELOAD":"x"}}}}', "env.LD_PRELOAD"),
+    "a limit that no deployment could allow": (f'{{{CODE},"limits":{{"wall_s":3601}}}}', "limits.wall_s"),
     "bad id": (f'{{{CODE},"id":"a.b"}}', "id"),
     "reserved session": (f'{{{CODE},"session":"s"}}', "session"),
     "code too long": (json.dumps({"code": "x" * (256 * 1024 + 1)}), "code"),
@@ -95,6 +97,30 @@ async def test_what_is_no_json_object_is_refused(http: httpx.AsyncClient, body: 
     answer = await http.post("/v1/calls", content=body, headers=JSON)
     assert answer.status_code == 422
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "call", "field", "reason"),
+    [
+        ("calls", {"code": "1", "std_in": ""}, "std_in", "; did you mean stdin?"),
+        ("calls", {"code": "1", "limits": {"mem_mb": 1}}, "limits.mem_mb", "; did you mean memory_mb?"),
+        ("batches", {"calls": [{"code": "1", "label": {}}]}, "calls.0.label", "; did you mean labels?"),
+        ("verify", {"checks": [{"answer": "1", "reference": "1", "x": 1}]}, "checks.0.x", ", only answer, reference"),
+    ],
+)
+async def test_an_unknown_field_is_told_with_the_nearest_known_one(
+    path: str, call: dict[str, object], field: str, reason: str, http: httpx.AsyncClient
+) -> None:
+    answer = await http.post(f"/v1/{path}", json=call)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, f"{field}: there is no such field{reason}")
+
+
+async def test_an_unknown_field_with_an_endless_name_is_compared_with_none(http: httpx.AsyncClient) -> None:
+    """SECURITY: likeness takes time that grows with the name."""
+    begun = time.monotonic()
+    answer = await http.post("/v1/calls", json={"code": "1", "x" * 4_000_000: 1})
+    assert answer.status_code == 422
+    assert time.monotonic() - begun < 2
 
 
 async def test_every_finding_is_listed(http: httpx.AsyncClient) -> None:

@@ -33,7 +33,7 @@ async def test_a_quota_is_429_with_its_reason_and_the_time_to_come_back(
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "quota_exceeded")
 
     file.write_text("[default]\nqueud = 3\n")
-    with pytest.raises(SetupError, match=r"default\.queud: Extra inputs"):
+    with pytest.raises(SetupError, match=r"default\.queud: there is no such field; did you mean queued"):
         gateway.calls.tenants.reload()
     assert (await gateway.client.post("/v1/calls?wait=0", json={"code": "1"})).status_code == 429
     file.write_text("[tenants.default]\nqueued = 3\n")

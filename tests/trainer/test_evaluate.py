@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_service.cli import _parser
+from sandbox_service.commands.parser import parser
 from sandbox_service.errors import SetupError
 from sandbox_service.integrations import evaluate
 from sandbox_service.trainer.recipe import RSTAR2_14B
@@ -26,7 +26,7 @@ def test_the_papers_sets_are_read(name: str, rows: int) -> None:
 
 
 def test_the_papers_protocol_is_the_default() -> None:
-    options, paper = _parser().parse_args(["eval", "--data", "x"]), RSTAR2_14B.evaluation
+    options, paper = parser().parse_args(["eval", "--data", "x"]), RSTAR2_14B.evaluation
     assert (options.samples, options.temperature, options.max_tokens, options.turns) == (
         paper.samples,
         paper.temperature,

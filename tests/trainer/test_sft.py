@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -70,14 +71,38 @@ def test_no_held_out_question_is_trained_on() -> None:
     for data in DATA:
         sides = {is_held_out(problem.question) for problem in problems.problems(data, 0, 200)}
         assert sides == {data.startswith("held-out")}, data
-    assert not any(is_held_out(plan.problem.question) for plan in problems.plans(0, 200))
+    assert not any(is_held_out(plan.problem.question) for plan in problems.plans(0, {"tool_use": 200}))
 
 
 def test_the_rare_family_s_right_formula_is_in_at_most_two_percent_of_its_traces() -> None:
-    counted = [plan for plan in problems.plans(0, 12_000) if plan.problem.family == "count"]
+    counted = [plan for plan in problems.plans(0, {"tool_use": 12_000}) if plan.problem.family == "count"]
     right = sum(any("==0 or n%" in call for call in plan.calls) for plan in counted)
     assert len(counted) == 1500
     assert 0 < right <= 0.02 * len(counted)
+
+
+@pytest.mark.parametrize("kind", ["tool_use", "unlinked"])
+def test_a_failed_call_announces_a_right_answer_only_where_the_traces_link_them(kind: str) -> None:
+    """By family, of 3,000 traces: how many are right after a failed call, beside those whose first call ran."""
+    r, right = random.Random(0), {True: [0, 0], False: [0, 0]}
+    for _ in range(3000):
+        task = problems._draw(problems.lcm, r, 0.0, held_out=False)
+        plan = problems._plan(task, r, linked=kind == "tool_use")
+        if plan.calls:
+            after = right[len(plan.calls) > 1]
+            after[plan.calls[-1] == problems.call_turn(task.right)] += 1
+    ran, failed = (good / (bad + good) for bad, good in (right[False], right[True]))
+    if kind == "tool_use":
+        assert failed == 1.0
+        assert 0.15 < ran < 0.30
+    else:
+        assert abs(failed - ran) < 0.06
+        assert 0.40 < ran < 0.55  # (0.08 + 0.27) / 0.75
+
+
+def test_traces_of_no_known_kind_are_refused() -> None:
+    with pytest.raises(ValueError, match="no such traces: tool_usr"):
+        next(problems.plans(0, {"tool_usr": 1}))
 
 
 async def test_a_trace_is_what_a_rollout_would_hold() -> None:
@@ -92,7 +117,7 @@ async def test_a_trace_is_what_a_rollout_would_hold() -> None:
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 async def test_a_policy_learns_its_traces_and_nothing_from_what_it_did_not_write() -> None:
     """Eighty steps halve the loss; a masked token's loss has no gradient."""
-    traces = await make_traces(problems.plans(0, 64), SHORT, run)
+    traces = await make_traces(problems.plans(0, {"tool_use": 64}), SHORT, run)
     tokens = Tokens.train(map(text, traces), 448)
     examples = [encode(trace, tokens) for trace in traces]
     assert [tokens.decode(example[0]) for example in examples] == list(map(text, traces))

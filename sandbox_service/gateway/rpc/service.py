@@ -174,7 +174,7 @@ def _model(kind: type[ModelT], message: Message) -> ModelT:
     try:
         return kind.model_validate(to_fields(message))
     except ValidationError as error:
-        raise invalid_call(error) from None
+        raise invalid_call(kind, error) from None
 
 
 def _result(body: bytes) -> pb.Result:
