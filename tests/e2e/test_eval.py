@@ -14,6 +14,8 @@ import pytest
 from sandbox_service.cli import main
 from sandbox_service.client.tools import TOOL_NAME
 from tests.client.scripted import Answer, ScriptedServer, Seen
+from tests.tiny_model import write_model
+from tests.trainer.test_evaluate import SHARED
 
 pytestmark = pytest.mark.slow
 ROWS = [
@@ -44,7 +46,7 @@ class Model:
             return _said({"content": f"<answer>\\boxed{{{4 if count % 2 else 5}}}</answer>"})
         if len(messages) == 1:
             good = json.dumps({"code": "print(6 * 7)", "input": ""})
-            return self._calls([good] if kind == "sure" else ["{", json.dumps({"code": "1 / 0", "input": ""})])
+            return self.calls([good] if kind == "sure" else ["{", json.dumps({"code": "1 / 0", "input": ""})])
         shown = [turn["content"] for turn in messages[2:]]
         if kind == "sure":
             value = "42" if "42" in shown[0] else "nothing"
@@ -53,7 +55,7 @@ class Model:
         assert "ZeroDivisionError" in "".join(shown)
         return _said({"content": "<answer>\\boxed{0.3}</answer>"})
 
-    def _calls(self, arguments: list[str]) -> Answer:
+    def calls(self, arguments: list[str]) -> Answer:
         if self._native:
             calls = [
                 {"id": f"c{at}", "type": "function", "function": {"name": TOOL_NAME, "arguments": one}}
@@ -123,3 +125,71 @@ def test_a_sample_that_the_endpoint_lost_is_in_no_figure(
     assert found["avg@4"]["mean"] == pytest.approx(0.5)
     assert "endless/0" in found["lost_because"][0]
     assert "answered 400: too long" in found["lost_because"][0]
+
+
+@pytest.mark.parametrize(("name", "rows"), [("aime24", 30), ("aime25", 30), ("math500", 500)])
+def test_the_papers_sets_are_played_whole(
+    name: str, rows: int, server: ScriptedServer, service_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two samples of each problem one prints the reference with the tool and answers it, the other answers none."""
+    data = SHARED / f"{name}.jsonl"
+    if not data.exists():
+        pytest.skip(f"{data} is not here")
+    known = {row["problem"]: str(row["answer"]) for row in map(json.loads, data.read_text().splitlines())}
+    asked: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def model(seen: Seen) -> Answer:
+        messages = seen.body["messages"]
+        if len(messages) == 3:
+            shown = messages[2]["content"].partition("stdout:\n")[2]
+            return _said({"content": f"<answer>\\boxed{{{shown}}}</answer>"})
+        problem = next(problem for problem in known if messages[0]["content"].endswith(problem))
+        with lock:
+            asked[problem] += 1
+            second = asked[problem] == 2
+        if second:
+            return _said({"content": "<answer>\\boxed{\\text{I do not know}}</answer>"})
+        return Model(native=True).calls([json.dumps({"code": f"print({known[problem]!r})", "input": ""})])
+
+    server.script = [model]
+    out = tmp_path / "samples.jsonl"
+    code = main([
+        "eval", "--endpoint", f"{server.url}/v1", "--model", "scripted", "--data", str(data), "--service", service_url,
+        "--samples", "2", "--at-once", "32", "--out", str(out),
+    ])  # fmt: skip
+    found = json.loads(capsys.readouterr().out)
+    wrong = [line for line in out.read_text().splitlines() if not json.loads(line)["correct"]]
+    assert (code, found["questions"], found["samples"], found["lost"]) == (0, rows, 2 * rows, 0), found["lost_because"]
+    assert (found["avg@2"]["mean"], found["pass@2"]["mean"], found["calls"]) == (0.5, 1, 0.5), wrong
+
+
+@pytest.mark.parametrize(
+    ("turn", "score", "tokens", "outcome"),
+    [
+        # </reason>, <answer>, \\boxed{42}, </answer>, <|im_end|>
+        ("</reason><answer>\\boxed{42}</answer><|im_end|>", 0.5, 14, {("sure", True, "42"), ("half", False, "42")}),
+        (None, 0, None, None),
+    ],
+    ids=["always 42", "random weights"],
+)  # fmt: skip
+def test_a_hugging_face_folder_plays_in_the_papers_format(
+    turn: str | None, score: float, tokens: int | None, outcome: set[Any] | None, service_url: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A model that always answers 42 is right in one question of two; random weights end every sample, and are wrong."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    write_model(tmp_path / "model", turn)
+    data, out = tmp_path / "data.jsonl", tmp_path / "samples.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    code = main([
+        "eval", "--folder", str(tmp_path / "model"), "--data", str(data), "--service", service_url,
+        "--samples", "4", "--max-tokens", "40", "--out", str(out),
+    ])  # fmt: skip
+    found = json.loads(capsys.readouterr().out)
+    samples = [json.loads(line) for line in out.read_text().splitlines()]
+    assert (code, found["lost"], Counter(one["id"] for one in samples)) == (0, 0, {"sure": 4, "half": 4})
+    assert (found["avg@4"]["mean"], found["pass@4"]["mean"]) == (score, score)
+    if outcome:
+        assert {(one["id"], one["correct"], one["answer"]) for one in samples} == outcome
+        assert (found["tokens"], found["turns"], found["calls"], found["no_answer"]) == (tokens, 1, 0, 0)

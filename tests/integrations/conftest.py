@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.tiny_model import write_model
+
 # For Ray, which reads them when it is imported: no reports to its makers, no key below the home directory.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 ROOT = Path(__file__).parents[2]
@@ -54,30 +56,8 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Qwen3 with a byte-level tokenizer that knows the paper's markup, as a Hugging Face folder."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
-
-    from sandbox_service.trainer.prompts import IM_END, MARKUP
-
     folder = tmp_path_factory.mktemp("model")
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in ("<|pad|>", *MARKUP)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=IM_END, pad_token="<|pad|>")
-    fast.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    fast.save_pretrained(folder)
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
-    config = Qwen3Config(
-        vocab_size=len(fast), num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=16384,
-        eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id, **size,
-    )  # fmt: skip
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    write_model(folder)
     return folder
 
 
