@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -204,6 +205,15 @@ def _limit_what_users_share() -> None:
             file.write("0")
 
 
+def _be_of_a_session() -> None:
+    """Take an audit session, if the worker had none: each one that is begun is counted and logged by the machine.
+
+    SECURITY: every process without one may begin one (tests/security: `test_no_program_begins_an_audit_session`).
+    """
+    with contextlib.suppress(OSError), open("/proc/self/loginuid", "w") as file:
+        file.write("0")
+
+
 def _require_filter() -> None:
     """SECURITY: the jail's own filter is behind that of each call, where no call can see whether it is there."""
     try:
@@ -225,6 +235,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     _limit_what_users_share()
+    _be_of_a_session()
     _require_filter()
     linux.set_dumpable(False)
     linux.forbid_capabilities_to_children()
