@@ -12,18 +12,19 @@ are what a child costs.
 from __future__ import annotations
 
 import fcntl
-import marshal
 import mmap
 import os
 import resource
 import socket
 import struct
 from collections.abc import Iterable
+from marshal import dumps, loads
 from typing import NoReturn
 
-from sandbox_service.inside import fetch, init, linux, runner
+from sandbox_service.inside import fetch, init, linux
 from sandbox_service.inside.frames import Flag, Frame, Kind, Step
 from sandbox_service.inside.linux import Call, libc
+from sandbox_service.inside.runner import run
 from sandbox_service.inside.seccomp import Filter
 from sandbox_service.inside.slot import Slot
 
@@ -148,11 +149,11 @@ def become(entrance: Entrance, frame: Frame, descriptors: list[int]) -> NoReturn
     """Run the execution that `frame` describes in this freshly forked process. Never returns."""
     try:
         payload = entrance.enter(frame, descriptors)
-        job = marshal.loads(payload)  # written by the worker; the program has not started
+        job, paths = loads(payload)  # written by the worker; the program has not started
         entrance.step = _INTERPRETER
         if frame.flags & _FETCH:
-            fetch.fetch(job["fetch"], entrance.seal)
-        runner.run(job, entrance.seal)
+            fetch.fetch(paths, entrance.seal)
+        run(job, entrance.seal)
     except BaseException as error:
         entrance.fail(error)
     finally:
@@ -161,13 +162,13 @@ def become(entrance: Entrance, frame: Frame, descriptors: list[int]) -> NoReturn
 
 def rehearse(entrance: Entrance) -> None:
     """Go the way often enough for the interpreter to have adapted its code, so that no child has to."""
-    payload = marshal.dumps({})
+    payload = dumps({})
     descriptor = os.memfd_create("rehearsal")
     os.write(descriptor, payload)
     entrance.do_nothing()
     frame = Frame(Kind.RUN, size=len(payload))
     for _ in range(_REHEARSALS):
-        marshal.loads(entrance.enter(frame, [descriptor, 1, 2]))
+        loads(entrance.enter(frame, [descriptor, 1, 2]))
         entrance.seal()
         entrance._progress = Progress(1)
     os.close(descriptor)

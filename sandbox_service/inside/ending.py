@@ -17,7 +17,7 @@ from operator import methodcaller
 from types import ModuleType
 from typing import cast
 
-from sandbox_service.inside import callstack
+from sandbox_service.inside.callstack import attempt
 
 vars()["__builtins__"] = dict(vars(builtins))  # for the functions below, whatever a program does to its own
 
@@ -25,6 +25,8 @@ _FLUSH_FAILED = 120
 _thread_endings = 0
 _late_collections = 0
 _flush = methodcaller("flush")
+_count_exit_functions = atexit._ncallbacks
+_no_module = ModuleType("__main__")
 _UnraisableArguments: type[tuple[object, ...]]
 _show_exception = sys.__excepthook__
 
@@ -44,12 +46,17 @@ def outcome(error: BaseException | None, namespace: dict[str, object]) -> int:
 def finish(status: int) -> int:
     """End threads, call what is registered for the exit, flush, and drop what the program made; return the status."""
     threading = sys.modules.get("threading")
-    if threading and (_count_thread_endings() != _thread_endings or atexit._ncallbacks()):
-        failure = callstack.attempt(threading._shutdown)
+    if threading and (_count_thread_endings() != _thread_endings or _count_exit_functions()):
+        failure = attempt(threading._shutdown)
         if failure is not None:
             _report_unraisable(failure, threading)
-    if atexit._ncallbacks():
-        callstack.attempt(atexit._run_exitfuncs)
+    if _count_exit_functions():
+        attempt(atexit._run_exitfuncs)
+    return let_go(status)
+
+
+def let_go(status: int) -> int:
+    """The part of `finish` that leaves what was there before the program as it is."""
     stdout, stderr = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
     failure = flush(stdout)
     if failure is not None:
@@ -57,7 +64,7 @@ def finish(status: int) -> int:
     if (flush(stderr) or failure) and status >= 0:
         status = _FLUSH_FAILED
     del stdout, stderr
-    drop_program()
+    _drop_program()
     flush(sys.__stdout__)
     flush(sys.__stderr__)
     return status
@@ -71,7 +78,7 @@ def flush(stream: object) -> BaseException | None:
         closed = bool(stream.closed)  # type: ignore[attr-defined]
     except BaseException:
         closed = False
-    return None if closed else callstack.attempt(_flush, stream)
+    return None if closed else attempt(_flush, stream)
 
 
 def prepare() -> None:
@@ -84,7 +91,7 @@ def prepare() -> None:
 
     seen: list[object] = []
     kept, sys.unraisablehook = sys.unraisablehook, seen.append
-    callstack.attempt(Failing)
+    attempt(Failing)
     sys.unraisablehook = kept
     _UnraisableArguments = cast(type[tuple[object, ...]], type(seen[0]))
 
@@ -103,7 +110,7 @@ def _exit_code(error: SystemExit) -> int:
         return 0
     if isinstance(code, int):
         return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
-    callstack.attempt(_write_error, code)
+    attempt(_write_error, code)
     _write_error("\n")
     return 1
 
@@ -115,7 +122,7 @@ def _report(error: BaseException) -> int:
     if hook is None:
         _write_error("sys.excepthook is missing\n")
         hook = _show_exception
-    failure = callstack.attempt(hook, type(error), error, error.__traceback__)
+    failure = attempt(hook, type(error), error, error.__traceback__)
     if isinstance(failure, SystemExit):
         return _exit_code(failure)
     if failure is not None:
@@ -129,7 +136,7 @@ def _report(error: BaseException) -> int:
 def _report_unraisable(error: BaseException, where: object) -> None:
     """As PyErr_WriteUnraisable() does it."""
     arguments = _UnraisableArguments((type(error), error, error.__traceback__, None, where))
-    callstack.attempt(getattr(sys, "unraisablehook", sys.__unraisablehook__), arguments)
+    attempt(getattr(sys, "unraisablehook", sys.__unraisablehook__), arguments)
 
 
 def _write_error(text: object) -> None:
@@ -141,17 +148,17 @@ def _write_error(text: object) -> None:
         stream.write(str(text))
 
 
-def drop_program() -> None:
+def _drop_program() -> None:
     """Let go of what the program made, so that its finalizers run and its files are written out."""
     # A whole collection empties the free lists, which touches many pages; it is needed if a program has old objects.
     has_old_objects = _count_late_collections() != _late_collections
     gc.collect(2 if has_old_objects else 0)
-    if hasattr(sys, "last_value"):
+    if "last_value" in vars(sys):  # `hasattr` would make an exception, and look for its names
         sys.last_type = sys.last_value = sys.last_traceback = None
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
-    main = weakref.ref(sys.modules.pop("__main__", ModuleType("__main__")))
+    main = weakref.ref(sys.modules.pop("__main__", _no_module))
     _leave_modules_half_dead()
-    callstack.attempt(gc.collect, 2 if has_old_objects else 1)
+    attempt(gc.collect, 2 if has_old_objects else 1)
     if (module := main()) is not None:
         _clear(module.__dict__)
 

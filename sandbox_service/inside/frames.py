@@ -91,8 +91,9 @@ class Frame(NamedTuple):
     """EXITED: how long the main thread was runnable but not running; 0 where the kernel does not tell."""
 
 
-_LAYOUT = struct.Struct("<BHIIiIBiQQQ")
-SIZE = _LAYOUT.size
+LAYOUT = struct.Struct("<BHIIiIBiQQQ")
+"""The fields of a Frame in their order."""
+SIZE = LAYOUT.size
 
 
 _KINDS = frozenset(map(int, Kind))
@@ -100,14 +101,14 @@ _new = tuple.__new__
 
 
 def pack(frame: Frame) -> bytes:
-    return _LAYOUT.pack(*frame)
+    return LAYOUT.pack(*frame)
 
 
 def unpack(packet: bytes) -> Frame:
     """Raise ValueError if `packet` is not exactly one frame of a known kind."""
     if len(packet) != SIZE:
         raise ValueError(f"a frame is {SIZE} bytes, this packet has {len(packet)}")
-    frame = _new(Frame, _LAYOUT.unpack(packet))
-    if frame.kind not in _KINDS:
+    frame = _new(Frame, LAYOUT.unpack(packet))
+    if frame[0] not in _KINDS:
         raise ValueError(f"there is no kind {frame.kind} of frame")
     return frame

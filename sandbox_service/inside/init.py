@@ -24,7 +24,10 @@ there is none."""
 CODE_FOLDER = "/sandbox"
 WORK_FOLDER = "/tmp/work"
 _FILES_LIMIT = 16_384
-HIDDEN = "cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"
+HIDDEN = (
+    *("cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"),
+    *("pressure/cpu", "pressure/io", "pressure/irq", "pressure/memory"),  # writing there sets the kernel to work
+)
 """Files of /proc that tell of the machine, not of the slot, and that no library needs."""
 _KILL_PAUSE_S, _KILL_TRIES = 0.0005, 1000
 _COLLECTION_PAUSE_S, _COLLECTION_TRIES = 0.002, 100

@@ -17,9 +17,8 @@ _WORDS = 624
 _BYTES = 4 * _WORDS
 
 _getrandom = ctypes.PyDLL(None).getrandom
-_getrandom.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint)
 
-_states: list[int] = []
+_states: list[ctypes.c_void_p] = []
 _seeders: list[Callable[[int], object]] = []
 
 
@@ -35,7 +34,7 @@ def prepare() -> None:
         *key, position = generator.getstate()[1]
         _verify(address + 4, key, address, position)
         generator.setstate((3, (*key, _WORDS), None))
-        _states.append(address + 4)
+        _states.append(ctypes.c_void_p(address + 4))
         _seeders.append(generator.seed)
     if "numpy.random.mtrand" in modules:
         state = modules["numpy.random.mtrand"]._rand
@@ -44,7 +43,7 @@ def prepare() -> None:
         _, key, position, *_ = state.get_state()
         _verify(address, key.tolist(), address + _BYTES, position)
         state.set_state(("MT19937", key, _WORDS, 0, 0.0))
-        _states.append(address)
+        _states.append(ctypes.c_void_p(address))
         _seeders.append(lambda seed: state.seed(seed % 2**32))
 
 

@@ -18,10 +18,12 @@ import signal
 import sys
 from collections.abc import Callable
 from types import CodeType
-from typing import NoReturn, TypedDict, cast
+from typing import NoReturn, cast
 
 from sandbox_service.inside import callstack, ending, interpreter, memory
-from sandbox_service.inside.interpreter import MAIN, SCRIPT, WORK_FOLDER
+from sandbox_service.inside.callstack import attempt
+from sandbox_service.inside.ending import finish, outcome
+from sandbox_service.inside.interpreter import MAIN, SCRIPT, WORK_FOLDER, renew, take_arguments
 
 vars()["__builtins__"] = dict(vars(builtins))  # for the functions below, whatever a program does to its own
 
@@ -38,15 +40,9 @@ _run_file = ctypes.pythonapi.PyRun_FileExFlags
 _run_file.restype = ctypes.py_object
 
 
-class Job(TypedDict):
-    """One program as the worker sends it."""
-
-    code: str
-    args: list[str]
-    env: dict[str, str]
-    files: dict[str, bytes]
-    show_last_value: bool
-    seed: int | None
+Job = tuple[str, list[str], dict[str, str], dict[str, bytes], bool, int | None]
+"""One program as the worker sends it: code, arguments, environment, files, show_last_value, seed. Names would be nicer,
+but each is an object of the zygote's that a child writes to."""
 
 
 def prepare(modules: list[str], warm_up: str, rehearse_entrance: Callable[[], None] = lambda: None) -> None:
@@ -62,7 +58,7 @@ def prepare(modules: list[str], warm_up: str, rehearse_entrance: Callable[[], No
     callstack.prepare()
     ending.prepare()
     with interpreter.new_standard_streams():
-        error = callstack.attempt(exec, compile(warm_up, "<warm-up>", "exec"), {"__name__": "__main__"})
+        error = attempt(exec, compile(warm_up, "<warm-up>", "exec"), {"__name__": "__main__"})
         if error is not None:
             raise error
         interpreter.prepare_after_imports()
@@ -77,17 +73,16 @@ def prepare(modules: list[str], warm_up: str, rehearse_entrance: Callable[[], No
 
 def _rehearse() -> None:
     """Go the way of a call often enough for the interpreter to have adapted its code, so that a child need not."""
-    job = Job(code=_REHEARSAL, args=[], env={}, files={}, show_last_value=False, seed=None)
+    job: Job = (_REHEARSAL, [], {}, {}, False, None)
     home = os.getcwd()
     os.makedirs(WORK_FOLDER, exist_ok=True)
     os.chdir(WORK_FOLDER)
     for _ in range(_REHEARSALS):
         interpreter.make_main_module()
-        interpreter.renew(None)
-        if _run_program(job) != 0:
-            raise RuntimeError("the rehearsal of a call failed")
+        renew(None)
         with interpreter.restored():
-            ending.drop_program()
+            if ending.let_go(_run_program(job)) != 0:
+                raise RuntimeError("the rehearsal of a call failed")
     os.unlink(SCRIPT)
     os.chdir(home)
     interpreter.make_main_module()
@@ -95,9 +90,9 @@ def _rehearse() -> None:
 
 def run(job: Job, seal: Callable[[], None]) -> NoReturn:
     """Become the program in `job`, in the current folder. An exception means that it never started."""
-    interpreter.renew(job["seed"])
+    renew(job[-1])
     seal()
-    status = ending.finish(_run_program(job))
+    status = finish(_run_program(job))
     _flush_c(None)
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
@@ -107,10 +102,11 @@ def run(job: Job, seal: Callable[[], None]) -> NoReturn:
 
 def _run_program(job: Job) -> int:
     """Run it; return its exit code, or minus the signal that has to end it. What fails here is its own failure."""
-    source = job["code"].encode("utf-8", "surrogatepass")
+    code, arguments, environment, files, show_last_value, _ = job
+    source = code.encode("utf-8", "surrogatepass")
     try:
-        interpreter.take_arguments(job["args"], job["env"])
-        if files := job["files"]:
+        take_arguments(arguments, environment)
+        if files:
             for path, content in files.items():
                 os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
                 _write(path, content)
@@ -120,7 +116,7 @@ def _run_program(job: Job) -> int:
         os.write(2, f"the program's files, arguments and environment could not be set up: {refusal}\n".encode())
         return 1
     namespace = sys.modules["__main__"].__dict__
-    return ending.outcome(_execute(source, job["show_last_value"], namespace), namespace)
+    return outcome(_execute(source, show_last_value, namespace), namespace)
 
 
 def _write(path: str, content: bytes) -> None:
@@ -133,7 +129,7 @@ def _write(path: str, content: bytes) -> None:
 def _execute(source: bytes, show_last_value: bool, namespace: dict[str, object]) -> BaseException | None:
     """Compile and run; return what it raised, with a traceback that begins in the program."""
     for code in _compile(source, show_last_value) or (None,):
-        error = callstack.attempt(exec, code, namespace) if code else _execute_file(namespace)
+        error = attempt(exec, code, namespace) if code else _execute_file(namespace)
         if error is not None:
             return error
     return None
@@ -158,4 +154,4 @@ def _execute_file(namespace: dict[str, object]) -> BaseException | None:
     """Let the interpreter read the script by itself: line by line, which changes the details of a syntax error."""
     file = ctypes.c_void_p(_libc.fopen(MAIN.encode(), b"rb"))
     names = ctypes.py_object(namespace)
-    return callstack.attempt(_run_file, file, MAIN.encode(), _FILE_INPUT, names, names, 1, None)
+    return attempt(_run_file, file, MAIN.encode(), _FILE_INPUT, names, names, 1, None)

@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -37,7 +38,8 @@ _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(8 * struct.calcsize("i"))
 _ATTACH, _RUN, _KILL = Kind.ATTACH.value, Kind.RUN.value, Kind.KILL.value
 _STARTED, _EXITED, _CLEANED = Kind.STARTED.value, Kind.EXITED.value, Kind.CLEANED.value
 _KEEP_FILES = Flag.KEEP_FILES.value
-_FORKED, _NO_DOUBT = Step.FORKED.value, Doubt.NONE.value
+_FORKED, _NO_DOUBT = Step.FORKED.value, Doubt.NONE
+_pack = frames.LAYOUT.pack
 
 
 class Zygote:
@@ -55,7 +57,7 @@ class Zygote:
             self._watch(slot, slot.channel.fileno())
 
     def serve(self) -> None:
-        self._send(Frame(Kind.READY))
+        self.control.send(frames.pack(Frame(Kind.READY)))
         look_again = 0.0
         while True:
             for fd, _ in self.epoll.poll(_LOOK_AGAIN_S):
@@ -87,8 +89,11 @@ class Zygote:
         if self.by_fd.pop(fd, None) is not None:
             self.epoll.unregister(fd)
 
-    def _send(self, frame: Frame) -> None:
-        self.control.send(frames.pack(frame))
+    def _tell(
+        self, kind: int, slot: Slot, value: int = 0, step: int = 0, errno: int = 0, when_ns: int = 0, delay_ns: int = 0
+    ) -> None:
+        """Send a frame, its fields by their places: a Frame made by name costs more pages after each fork."""
+        self.control.send(_pack(kind, slot.index, slot.epoch, 0, value, 0, step, errno, when_ns, 0, delay_ns))
 
     def _receive(self) -> None:
         packet, passed, _, _ = self.control.recvmsg(frames.SIZE, _ROOM_FOR_DESCRIPTORS)
@@ -96,25 +101,26 @@ class Zygote:
             os._exit(0)
         descriptors = list(memoryview(passed[0][2]).cast("i")) if passed else []
         frame = frames.unpack(packet)
-        slot = self.slots[frame.slot]
-        if frame.kind == _RUN:
+        kind, index, epoch = frame[:3]
+        slot = self.slots[index]
+        if kind == _RUN:
             self._run(slot, frame, descriptors)
-        elif frame.kind == _ATTACH:
+        elif kind == _ATTACH:
             slot.attach(descriptors)
             self.entrances[slot.index] = self._entrance(slot)
-        elif frame.kind == _KILL and slot.child and slot.epoch == frame.epoch:
+        elif kind == _KILL and slot.child and slot.epoch == epoch:
             slot.kill()
 
     def _run(self, slot: Slot, frame: Frame, descriptors: list[int]) -> None:
-        slot.epoch = frame.epoch
-        slot.keep_files = bool(frame.flags & _KEEP_FILES)
+        slot.epoch, flags, disk_mb = frame[2:5]
+        slot.keep_files = bool(flags & _KEEP_FILES)
         self.progress.mark(slot.index, _FORKED)
         try:
-            slot.child = slot.fork(frame.value)
+            slot.child = slot.fork(disk_mb)
         except (OSError, SlotLost) as error:
             errno = getattr(error, "errno", 0) or 0
-            self._send(Frame(_STARTED, slot.index, slot.epoch, when_ns=time.monotonic_ns()))
-            self._send(Frame(_EXITED, slot.index, slot.epoch, step=_FORKED, errno=errno))
+            self._tell(_STARTED, slot, when_ns=time.monotonic_ns())
+            self._tell(_EXITED, slot, step=_FORKED, errno=errno)
             self._retire(slot, Doubt.INIT)
             return
         else:
@@ -126,7 +132,7 @@ class Zygote:
                 os.close(descriptor)
         slot.child_fd = os.pidfd_open(slot.child)
         self._watch(slot, slot.child_fd)
-        started = frames.pack(Frame(_STARTED, slot.index, slot.epoch, when_ns=forked_ns))
+        started = _pack(_STARTED, slot.index, slot.epoch, 0, 0, 0, 0, 0, forked_ns, 0, 0)
         whose = _CREDENTIALS.pack(slot.child, 0, 0)
         self.control.sendmsg([started], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, whose)])
 
@@ -145,7 +151,7 @@ class Zygote:
             # The init died, and the kernel ended the program with it: our fault, not a signal of the program's.
             init_is_there = False
             step, errno = _FORKED, error.errno or 0
-        self._send(Frame(_EXITED, slot.index, slot.epoch, 0, status, 0, step, errno, when_ns, 0, run_delay_ns))
+        self._tell(_EXITED, slot, status, step, errno, when_ns, run_delay_ns)
         if not init_is_there:
             self._retire(slot, Doubt.INIT)
 
@@ -156,9 +162,9 @@ class Zygote:
             self._forget(slot.channel.fileno())  # it died; with a child under way, `_reap` finds out next
             if not slot.child:
                 self._replace(slot)
-        elif doubt == _NO_DOUBT:
+        elif doubt is _NO_DOUBT:
             slot.cleaning_since = None
-            self._send(Frame(_CLEANED, slot.index, slot.epoch))
+            self._tell(_CLEANED, slot)
         else:
             self._retire(slot, doubt)
 
@@ -171,7 +177,7 @@ class Zygote:
         """Replace a slot that is in doubt. If that fails too, the zygote ends and the worker makes a new jail."""
         self._forget(slot.channel.fileno())
         self._replace(slot)
-        self._send(Frame(_CLEANED, slot.index, slot.epoch, value=doubt))
+        self._tell(_CLEANED, slot, doubt)
 
 
 def _run_delay(pid: int) -> int:
@@ -199,6 +205,15 @@ def _limit_what_users_share() -> None:
             file.write("0")
 
 
+def _be_of_a_session() -> None:
+    """Take an audit session, if the worker had none: each one that is begun is counted and logged by the machine.
+
+    SECURITY: every process without one may begin one (tests/security: `test_no_program_begins_an_audit_session`).
+    """
+    with contextlib.suppress(OSError), open("/proc/self/loginuid", "w") as file:
+        file.write("0")
+
+
 def _require_filter() -> None:
     """SECURITY: the jail's own filter is behind that of each call, where no call can see whether it is there."""
     try:
@@ -220,6 +235,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     _limit_what_users_share()
+    _be_of_a_session()
     _require_filter()
     linux.set_dumpable(False)
     linux.forbid_capabilities_to_children()

@@ -6,6 +6,8 @@ import os
 from contextlib import ExitStack
 
 _CHUNK = 65_536
+_SMALLEST = 16_384
+"""What a read counts as at least: while a program writes byte by byte, each of ours may find a single one."""
 
 
 class Capture:
@@ -40,7 +42,7 @@ class Capture:
                 return
             self.at_end = not piece
             self.total += len(piece)
-            at_most -= len(piece)
+            at_most -= max(len(piece), _SMALLEST)
             if (room := self._soft_cap - len(self._kept)) > 0:
                 self._kept += piece[:room]
 

@@ -67,7 +67,8 @@ def was_starved(evidence: Evidence, wall_limit_s: float) -> bool:
     """Whether it passed its wall limit for want of a CPU: it waited for one for half of the time or longer, and its
     processes together had less than that. What waits for its own children's sake is not starved."""
     ended_late = evidence.wall_s > wall_limit_s + _LATE_S
-    hit = ended_late if os.WIFEXITED(evidence.wait_status) else evidence.kill is Kill.WALL
+    killed = os.WIFSIGNALED(evidence.wait_status) and evidence.kill is not None
+    hit = evidence.kill is Kill.WALL if killed else ended_late
     half = wall_limit_s / 2
     return hit and (evidence.descheduled_s or 0) >= half and evidence.cpu_s < half
 
@@ -91,6 +92,10 @@ def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdic
         return Verdict(Status.OUT_OF_MEMORY, signal=name, limit="memory")
     if number in (signal.SIGKILL, signal.SIGXCPU) and evidence.cpu_s >= cpu_limit_s:
         return Verdict(Status.TIMED_OUT, signal=name, limit="cpu")
+    if limit := _overrun(evidence, cpu_limit_s, wall_limit_s):
+        return Verdict(Status.TIMED_OUT, signal=name, limit=limit, message=_BY_ITSELF)
+    if evidence.flooded:
+        return Verdict(Status.OUTPUT_LIMIT, signal=name, limit="output", message=_BY_ITSELF)
     message = None
     if number == signal.SIGSYS:
         message = f"a system call that is not allowed: {evidence.refused_call}" if evidence.refused_call else _SIGSYS

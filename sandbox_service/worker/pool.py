@@ -49,17 +49,8 @@ class Program:
 
     def payload(self) -> bytes:
         # marshal goes one way only, from here to a child that has not started its program.
-        return marshal.dumps(
-            {
-                "code": self.code,
-                "args": self.args,
-                "env": self.env,
-                "files": self.files,
-                "fetch": self.fetch,
-                "show_last_value": self.show_last_value,
-                "seed": self.seed,
-            }
-        )
+        job = (self.code, self.args, self.env, self.files, self.show_last_value, self.seed)
+        return marshal.dumps((job, self.fetch))
 
 
 class NotStarted(Exception):

@@ -27,9 +27,14 @@ from sandbox_service.worker.kernel_log import KernelLog
 _UNDRAINED_S = 0.02
 """Most programs end within this time, on a busy machine too, and fit a pipe: their output is read once, at the end."""
 _SHORTEST_TICK_S = 0.002
-_KILL_TIME_S = 5.0
-"""A kill that is not followed by an exit within this time means that the jail is broken."""
-_LEAVING_PAUSE_S, _LEAVING_TIME_S = 0.01, 5.0
+_PIECE = 32_768
+_GATHER_S = 0.002
+"""Output that comes in smaller pieces than this is left alone for so long, to gather in its pipe: what writes byte by
+byte must not take the worker's time from others (tests/security: `test_a_flood_byte_by_byte_leaves...`)."""
+_KILL_TIME_S = 20.0
+"""A kill that is not followed by an exit within this time means that the jail is broken. Its neighbours pay for that:
+250 processes with page tables of a GiB take the kernel 2.5 s on an idle machine, and more on a busy one."""
+_LEAVING_PAUSE_S, _LEAVING_TIME_S = 0.01, 20.0
 """A killed process leaves its group, and its memory is freed, some time after its end was seen."""
 _CHARGED_AHEAD = 1 << 20
 """The kernel charges memory in batches, so that a group can be at its limit a little below it."""
@@ -290,13 +295,23 @@ class _Watch:
             self._loop.add_reader(capture.fd, self._drain, capture)
 
     def _drain(self, capture: Capture) -> None:
+        before = capture.total
         capture.drain()
         if self.is_flooded(capture):
             self._kill(Kill.OUTPUT)
-        if capture.at_end and capture in self._draining:
+        if capture not in self._draining:
+            return
+        if capture.at_end:
             # The exit frame comes later than the end of the pipe: a reader left registered would spin until then.
             self._loop.remove_reader(capture.fd)
             self._draining.remove(capture)
+        elif capture.total - before < _PIECE:
+            self._loop.remove_reader(capture.fd)
+            self._loop.call_later(_GATHER_S, self._drain_on, capture)
+
+    def _drain_on(self, capture: Capture) -> None:
+        if capture in self._draining:
+            self._loop.add_reader(capture.fd, self._drain, capture)
 
 
 def _memory_file(name: str, content: bytes, stack: ExitStack, *, seal: bool = False) -> int:

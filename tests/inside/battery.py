@@ -202,7 +202,7 @@ class Forked:
             "seed": None,
             **options,
         }
-        marshal.dump((job, program.stdin.encode()), self._zygote.stdin)
+        marshal.dump((tuple(job.values()), program.stdin.encode()), self._zygote.stdin)
         self._zygote.stdin.flush()
         answer: tuple[int, bytes, bytes, int] = marshal.load(self._zygote.stdout)
         return answer

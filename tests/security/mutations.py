@@ -118,6 +118,8 @@ NO_FILE_SIZE_LIMIT = Mutation("the limit of a file's size", (
 NO_SHARED_LIMITS = Mutation("the bounds on what users share", (
     Edit("inside/zygote.py", "    _limit_what_users_share()\n"),))  # fmt: skip
 
+NO_SESSION = Mutation("the session of the zygote", (Edit("inside/zygote.py", "    _be_of_a_session()\n"),))
+
 RANDOM_STATE_IS_SHARED = Mutation("the new random state of each call", (
     Edit("inside/interpreter.py", "    randomness.renew(seed)\n"),))  # fmt: skip
 HASH_SEED_OF_EACH_ZYGOTE = Mutation("the fixed hash seed", (

@@ -33,7 +33,7 @@ PITFALLS = {
     "P10": Pitfall("kills by process id"),
     "P11": Pitfall("a deadline that the program itself keeps"),
     "P12": Pitfall("waiting for the pipe instead of the exit"),
-    "P13": Pitfall("processes that cannot be killed", (), "a process stuck in the kernel cannot be made on purpose; the jail is given up after 2 s"),
+    "P13": Pitfall("processes that cannot be killed", (), "a process stuck in the kernel cannot be made on purpose; the jail is given up after 20 s"),
     "P14": Pitfall("tracing between processes"),
     "P15": Pitfall("what the kernel counts by user", (),
                    "two workers on one machine can draw the same of 10,000 ranges of user ids; what is counted by user alone is bounded or charged to the call"),

@@ -22,10 +22,12 @@ from tests.security import (
     test_e_surroundings,
     test_f_still_works,
     test_g_edge,
+    test_h_judges,
     test_sabotage,
 )
 from tests.security.cases import REGISTRY
 from tests.security.pitfalls import PITFALLS
+from tests.security.uncontrolled import UNCONTROLLED
 
 DOCUMENT = Path(__file__).parents[2] / "SECURITY.md"
 BEGIN, END = "<!-- made by tests/security/report.py -->", "<!-- end of what is made -->"
@@ -38,6 +40,7 @@ MODULES = {
     "What surrounds a program": test_e_surroundings,
     "What must still work": test_f_still_works,
     "The edge": test_g_edge,
+    "Judges: verify, notebooks, compilers": test_h_judges,
     "A layer that is missing": test_sabotage,
 }
 _CAUSE = "_is_really_caused_by"
@@ -68,12 +71,16 @@ def tables() -> str:
     for title, module in MODULES.items():
         parts.append(f"\n### {title} (`tests/security/{Path(module.__file__ or '').name}`)\n")
         parts.append("| promise | fails without | ids |\n|---|---|---|")
-        parts += [f"| {row.about} | {'; '.join(row.without)} | {' '.join(row.ids)} |" for row in rows(module)]
+        parts += [f"| {row.about} | {_shown_by(row)} | {' '.join(row.ids)} |" for row in rows(module)]
     parts.append("\n### Pitfalls of this design\n")
     parts.append("| | pitfall | shown closed by | what remains, and why |\n|---|---|---|---|")
     parts += [f"| {key} | {pitfall.title} | {', '.join(closed_by(key))} | {pitfall.accepted} |"
               for key, pitfall in PITFALLS.items()]  # fmt: skip
     return "\n".join([*parts, "", END])
+
+
+def _shown_by(row: Row) -> str:
+    return "; ".join(row.without) or f"({UNCONTROLLED[row.name]})"
 
 
 def closed_by(pitfall: str) -> list[str]:

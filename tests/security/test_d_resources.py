@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
 from sandbox_service.models import Result, Status
-from tests.security import mutations, worker_mutations
+from sandbox_service.worker import slots
+from tests.security import machine, mutations, worker_mutations
 from tests.security.bench import bench
 from tests.security.cases import case, covers, prints, told
 from tests.security.harness import Attacker
-from tests.security.mutation import Run
+from tests.security.mutation import Mutation, Run
 from tests.security.programs import KERNEL
 
 LIMIT = {"memory_mb": 64, "disk_mb": 512}
@@ -311,6 +315,54 @@ async def test_a_flood_ends_is_really_caused_by() -> None:
     async with bench(worker_mutations.NO_OUTPUT_LIMIT) as worker:
         with pytest.raises(AssertionError):
             await flood(worker.run, "while True: sys.stdout.write('x' * 4096)")
+
+
+BYTE_BY_BYTE = "import os\nwhile True: os.write(1, b'x')"
+UNGATHERED = Mutation("the gathering of small pieces", patches=(lambda: mock.patch.object(slots, "_PIECE", 0),))
+
+
+@covers("D11 P18 P19")
+async def test_a_flood_byte_by_byte_leaves_the_worker_its_time(attacker: Attacker) -> None:
+    """A million writes of one byte: the worker reads them in large pieces, with less than a seventh of a processor."""
+    await flood_byte_by_byte(attacker.call, lambda: machine.cpu_s(attacker.target.worker_pid))
+    await attacker.verify_rest()
+
+
+async def test_a_flood_byte_by_byte_leaves_the_worker_its_time_is_really_caused_by() -> None:
+    """The gathering of small pieces: without it the worker reads them one by one."""
+    async with bench(UNGATHERED) as worker:
+        with pytest.raises(AssertionError, match="of the worker"):
+            await flood_byte_by_byte(worker.run, lambda: machine.cpu_s(os.getpid()))
+
+
+async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float]) -> None:
+    before = cpu_s()
+    result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
+    used = cpu_s() - before
+    assert result.status is Status.TIMED_OUT, told(result)[:500]
+    assert used < 0.4, f"{used:.2f} s of the worker"
+
+
+@covers("C10 D02 P13")
+async def test_processes_that_take_long_to_end_cost_nobody_else(attacker: Attacker) -> None:
+    """A hundred processes with 40 million entries of page tables, which the kernel has to undo: no slot and no neighbour is lost."""
+    code = """
+import mmap, os, time
+area = mmap.mmap(-1, 400 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+for place in range(0, 400 << 20, 4096): area[place] = 1
+for _ in range(100):
+    if os.fork() == 0: time.sleep(60)
+print("made", flush=True)
+time.sleep(60)
+"""
+    limits = {"wall_s": 6, "cpu_s": 30, "memory_mb": 1024, "processes": 128}
+    long, beside = await asyncio.gather(
+        attacker.call(code, limits=limits), attacker.call("import time; time.sleep(8); print(1)")
+    )
+    assert (long.status, long.limit, long.stdout) == (Status.TIMED_OUT, "wall", "made\n"), told(long)
+    assert (beside.stdout, beside.attempts) == ("1\n", 1), told(beside)
+    await attacker.verify_rest()
 
 
 @covers("D08 D09 D10 P37 P38")

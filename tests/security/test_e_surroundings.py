@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -153,7 +154,10 @@ def test_no_setting_of_the_machine_can_be_written(result: Result) -> None:
     prints(expected + "out of memory: others first EACCES\n")(result)
 
 
-HIDDEN = ["cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"]
+HIDDEN = [
+    *("cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"),
+    *("pressure/cpu", "pressure/io", "pressure/irq", "pressure/memory"),
+]
 
 
 @case(
@@ -170,8 +174,37 @@ for name in {HIDDEN}:
     without=mutations.PROC_TELLS,
 )
 def test_what_a_machine_is_made_of_is_not_told(result: Result) -> None:
-    """The kernel's command line, configuration, symbols, disks and keys: empty, whoever could once read them."""
+    """The kernel's command line, configuration, symbols, disks, keys and pressure: empty, and writing there sets no
+    watch of the kernel."""
     prints("".join(f"{name} b''\n" for name in HIDDEN))(result)
+
+
+@covers("E16 P39")
+async def test_no_program_begins_an_audit_session(attacker: Attacker) -> None:
+    """Each audit session is counted and logged by the machine; a program, and any process it makes, has one already."""
+    await begin_sessions(attacker.call)
+    await attacker.verify_rest()
+
+
+async def test_no_program_begins_an_audit_session_is_really_caused_by() -> None:
+    """The session of the zygote: without it each process of a program can begin one."""
+    path = Path("/proc/self/loginuid")
+    if not path.exists() or int(path.read_text()) != 2**32 - 1:
+        pytest.skip("this machine has no audit sessions, or these tests run in one")
+    async with bench(mutations.NO_SESSION) as worker:
+        with pytest.raises(AssertionError, match="allowed"):
+            await begin_sessions(worker.run)
+
+
+async def begin_sessions(call: Run) -> None:
+    code = """
+def begin():
+    with open("/proc/self/loginuid", "w") as file: file.write(str(os.getuid()))
+print(attempt(begin), in_child(attempt, begin))
+"""
+    result = await call(KERNEL + code)
+    assert "allowed" not in result.stdout, told(result)
+    assert result.stdout in ("EPERM 'EPERM'\n", "ENOENT 'ENOENT'\n"), told(result)
 
 
 MEETING = (

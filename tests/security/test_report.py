@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.security import report
 from tests.security.pitfalls import PITFALLS
+from tests.security.uncontrolled import UNCONTROLLED
 
 COVERED = {id_ for module in report.MODULES.values() for row in report.rows(module) for id_ in row.ids}
 ACCEPTANCE = [
@@ -27,6 +28,11 @@ def test_every_pitfall_is_closed_or_accepted() -> None:
         assert report.closed_by(key) or pitfall.accepted, key
         for file in pitfall.elsewhere:
             assert (report.DOCUMENT.parent / file).exists(), file
+
+
+def test_every_row_is_shown_able_to_fail_or_says_why_not() -> None:
+    rows = [row for module in report.MODULES.values() for row in report.rows(module)]
+    assert {row.name for row in rows if not row.without} == set(UNCONTROLLED)
 
 
 def test_security_md_is_up_to_date() -> None:

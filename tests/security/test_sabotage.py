@@ -32,6 +32,7 @@ UNSEEN = {
     mutations.UNREAPED_ORPHANS: _SHOWS_LATER,
     mutations.LOST_SLOTS_STAY: _SHOWS_LATER,
     mutations.PROGRESS_PAGE_STAYS: _SHOWS_LATER,
+    mutations.NO_SESSION: "takes nothing away where the worker itself runs in an audit session",
     worker_mutations.MEMORY_IS_NOT_AWAITED: _SHOWS_LATER,
     mutations.ZYGOTE_IN_THE_GROUP: "shows at once, and costs the jail: the first call out of memory ends its zygote",
     mutations.DUMPABLE_ZYGOTE: _BEHIND,

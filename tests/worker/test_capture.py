@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from sandbox_service.worker import capture as capture_module
 from sandbox_service.worker.capture import Capture
 
 
@@ -75,3 +76,21 @@ def test_both_ends_are_closed_in_the_end() -> None:
     for end in ends:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(end)
+
+
+def test_one_turn_is_short_also_if_each_read_finds_a_single_byte(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is beside a program that writes byte by byte on another CPU: a million reads would take a second."""
+    capture = Capture(os.getuid(), 8, stack)
+    reads = 0
+
+    def read(fd: int, size: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return b"x"
+
+    monkeypatch.setattr(capture_module.os, "read", read)
+    capture.drain()
+    monkeypatch.undo()
+    assert 16 < reads <= 64, reads  # what one pipe can hold has to be read in one turn: 16 packets

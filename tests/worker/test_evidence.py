@@ -56,6 +56,9 @@ def evidence(wait_status: int, **changes: Any) -> Evidence:
         (evidence(exited(0), flooded=True), Status.OUTPUT_LIMIT, 0, None, "output"),
         (evidence(exited(3), kill=Kill.OUTPUT, flooded=True), Status.OUTPUT_LIMIT, 3, None, "output"),
         (evidence(signal.SIGKILL, oom_kills=1, flooded=True), Status.OUT_OF_MEMORY, None, "SIGKILL", "memory"),
+        # A signal of its own making does not hide what it used up before.
+        (evidence(signal.SIGABRT, flooded=True), Status.OUTPUT_LIMIT, None, "SIGABRT", "output"),
+        (evidence(signal.SIGABRT, kill=Kill.OUTPUT, flooded=True), Status.OUTPUT_LIMIT, None, "SIGABRT", "output"),
         (evidence(signal.SIGSEGV, kill=Kill.WALL), Status.SIGNALED, None, "SIGSEGV", None),
         (evidence(signal.SIGSEGV), Status.SIGNALED, None, "SIGSEGV", None),
         (evidence(signal.SIGSEGV | 0x80), Status.SIGNALED, None, "SIGSEGV", None),
@@ -75,7 +78,8 @@ def evidence(wait_status: int, **changes: Any) -> Evidence:
         (evidence(signal.SIGKILL, cpu_s=2.5), Status.TIMED_OUT, None, "SIGKILL", "cpu"),
         (evidence(signal.SIGXCPU, cpu_s=2.5), Status.TIMED_OUT, None, "SIGXCPU", "cpu"),
         (evidence(signal.SIGXCPU, cpu_s=0.1), Status.SIGNALED, None, "SIGXCPU", None),
-        (evidence(signal.SIGTERM, cpu_s=2.5), Status.SIGNALED, None, "SIGTERM", None),
+        (evidence(signal.SIGTERM, cpu_s=2.1), Status.SIGNALED, None, "SIGTERM", None),
+        (evidence(signal.SIGTERM, cpu_s=2.5), Status.TIMED_OUT, None, "SIGTERM", "cpu"),
     ],
 )
 def test_a_verdict_follows_from_what_was_seen(

@@ -19,7 +19,7 @@ from sandbox_service.errors import InvalidCall, SandboxError
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat.dialect import Asked
 from sandbox_service.gateway.compat.holding import OutOfTime, run_held
-from sandbox_service.gateway.compat.languages import PROGRAM, Language
+from sandbox_service.gateway.compat.languages import Language, compiled_program
 from sandbox_service.gateway.verify import verify
 from sandbox_service.models import Check, Checked, Checks, CheckStatus, Limits, Result, Status
 from sandbox_service.queue import Queue
@@ -106,8 +106,7 @@ class CodeJudge:
         try:
             if language.compile:
                 call = language.compile_call(submission.solution, {}, COMPILE_S)
-                compiled = await run_held(self._calls, tenant, call, until=until)
-                binary = compiled.files.get(PROGRAM)
+                compiled, binary = compiled_program(await run_held(self._calls, tenant, call, until=until))
                 if binary is None:
                     return self._answer(submission, compiled, COMPILE_S)
             call = language.run_call(
@@ -153,7 +152,7 @@ class CodeJudge:
             submission,
             "worker_timeout" if is_late else "",
             run_success=is_ok,
-            success=is_ok and result.passed is not False,
+            success=is_ok and (submission.expected_output is None or result.passed is True),
             cost=result.usage.wall_s,
             stdout=self._cut(result.stdout + TIMED_OUT if is_late else result.stdout),
             stderr=self._cut(result.stderr or _why(result)),

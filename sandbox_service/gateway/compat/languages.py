@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from sandbox_service.errors import InvalidCall
 from sandbox_service.gateway.programs import program
-from sandbox_service.models import CODE_BYTES, MAX_WALL_S, SCRIPT, Call, Limits
+from sandbox_service.models import CODE_BYTES, MAX_WALL_S, SCRIPT, Call, Limits, Result, Status
 
 PROGRAM = "/tmp/.program"  # noqa: S108 (a slot's own /tmp)
 """Where a compiler puts its output: out of the way of the code's own files."""
@@ -74,6 +74,21 @@ class Language:
         while name in files:
             name = f"_{name}"
         return name
+
+
+def compiled_program(compiled: Result) -> tuple[Result, str | None]:
+    """Return how a compiler ended and the program that it made, as base64: one or the other, never well without one.
+
+    SECURITY: code decides how large its program is, and one that is too large to be kept comes from a compiler that
+    ended well (tests/security: `test_code_that_compiles_to_too_much_has_failed`).
+    """
+    program = compiled.files.get(PROGRAM)
+    if compiled.status is not Status.OK:
+        return compiled, None
+    if program is None:
+        stderr = f"{compiled.stderr}the compiled program cannot be kept: {compiled.message}\n"
+        return compiled.model_copy(update={"status": Status.FAILED, "exit_code": 1, "stderr": stderr}), None
+    return compiled, program
 
 
 def make_call(**fields: object) -> Call:

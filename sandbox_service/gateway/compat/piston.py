@@ -26,7 +26,7 @@ from sandbox_service.gateway.answers import answer_json
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat.dialect import Asked, Findings, Route
 from sandbox_service.gateway.compat.holding import run_held
-from sandbox_service.gateway.compat.languages import NO_PROGRAM, PROGRAM, Language
+from sandbox_service.gateway.compat.languages import NO_PROGRAM, Language, compiled_program
 from sandbox_service.models import Limits, Result, Status
 
 COMPILE_MS = 10_000
@@ -113,11 +113,10 @@ class Piston:
                 include={"wall_s", "cpu_s", *(["memory_mb"] if limits.memory_mb != _MOST else [])}
             )
             call = call.model_copy(update={"limits": call.limits.model_copy(update=given)})
-            compiled = await run_held(self._calls, tenant, call, until=until)
+            compiled, binary = compiled_program(await run_held(self._calls, tenant, call, until=until))
             if compiled.exit_code == NO_PROGRAM:
                 raise InvalidCall(f"this image has no {language.compile[0]}: `sandbox-service rootfs build` adds it")
             answer["compile"] = _describe(compiled)
-            binary = compiled.files.get(PROGRAM)
             if binary is None:
                 return {**answer, "run": answer["compile"]}
         stdin = asked.stdin or ""

@@ -24,7 +24,7 @@ from sandbox_service.gateway.body import has_too_many_values
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat.dialect import Asked
 from sandbox_service.gateway.compat.holding import run_held
-from sandbox_service.gateway.compat.languages import NO_PROGRAM, PROGRAM, Language, make_call
+from sandbox_service.gateway.compat.languages import NO_PROGRAM, Language, compiled_program, make_call
 from sandbox_service.gateway.programs import program
 from sandbox_service.models import Limits, Result, Status
 
@@ -88,12 +88,12 @@ class SandboxFusion:
             binary = None
             if language.compile:
                 call = language.compile_call(asked.code, files, max(asked.compile_timeout, _LEAST_S))
-                result = await run_held(self._calls, tenant, call, until=until)
+                result, binary = compiled_program(await run_held(self._calls, tenant, call, until=until))
                 if result.exit_code == NO_PROGRAM:
                     return _error(
                         f"this image has no {language.compile[0]}: `sandbox-service rootfs build --force` adds it"
                     )
-                compiled, binary = _describe(result), result.files.get(PROGRAM)
+                compiled = _describe(result)
                 if binary is None:
                     return _answer(compiled, None, result, {})
             call = language.run_call(
@@ -193,14 +193,16 @@ def _read_notebook(content: str) -> tuple[str, list[Answer]]:
         told = json.loads(document.decode())  # as UTF-16, which json would take, values were not counted
         cells = [
             {
-                "stdout": str(cell["stdout"]),
-                "stderr": str(cell["stderr"]),
-                "display": [dict(each) for each in cell["display"]],
+                "stdout": _text(cell["stdout"]),
+                "stderr": _text(cell["stderr"]),
+                "display": [
+                    {_text(media): _text(form) for media, form in dict(each).items()} for each in cell["display"]
+                ],
                 "error": [
                     {
-                        "ename": str(each["ename"]),
-                        "evalue": str(each["evalue"]),
-                        "traceback": [str(line) for line in each["traceback"]],
+                        "ename": _text(each["ename"]),
+                        "evalue": _text(each["evalue"]),
+                        "traceback": [_text(line) for line in each["traceback"]],
                     }
                     for each in cell["error"]
                 ],
@@ -210,6 +212,11 @@ def _read_notebook(content: str) -> tuple[str, list[Answer]]:
         return str(told["state"]), cells
     except (ValueError, TypeError, KeyError, RecursionError):
         return "died", []
+
+
+def _text(value: object) -> str:
+    """Return a text that every JSON parser takes: no NaN, no half of a surrogate pair."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _fetched(result: Result, places: Mapping[str, str]) -> dict[str, str]:
