@@ -323,7 +323,7 @@ UNGATHERED = Mutation("the gathering of small pieces", patches=(lambda: mock.pat
 
 @covers("D11 P18 P19")
 async def test_a_flood_byte_by_byte_leaves_the_worker_its_time(attacker: Attacker) -> None:
-    """A million writes of one byte: the worker reads them in large pieces, with less than a seventh of a processor."""
+    """A million writes of one byte: the worker reads them in large pieces, in less than a seventh of their time."""
     await flood_byte_by_byte(attacker.call, lambda: machine.cpu_s(attacker.target.worker_pid))
     await attacker.verify_rest()
 
@@ -340,7 +340,7 @@ async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float]) -> None:
     result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
     used = cpu_s() - before
     assert result.status is Status.TIMED_OUT, told(result)[:500]
-    assert used < 0.4, f"{used:.2f} s of the worker"
+    assert used < 0.15 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
 
 
 @covers("C10 D02 P13")
