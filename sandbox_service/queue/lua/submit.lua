@@ -14,7 +14,7 @@ local slots, max_queued, max_bytes = tonumber(ARGV[7]), tonumber(ARGV[8]), tonum
 local weight, in_flight, most_queued = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local rate, burst, cpu_per_hour = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 local FIRST, WIDTH = 16, 9
-local MARGIN = 1.5 -- a wait is estimated from what was, and calls take longer on a machine that gets busier
+local MARGIN = 2 -- a wait is estimated from what was, and a machine may get slower by half after it has accepted a call
 local ENOUGH = 16 -- so many claims of a backlog tell its pace
 
 local batch_key = BATCH .. tenant .. ':' .. batch
