@@ -48,6 +48,8 @@ class Report:
     silent: int
     """Refusals without Retry-After."""
     slowest_refusal_s: float
+    client_cpus: tuple[float, float]
+    """CPUs that this client took from the service, at the peak and at five times that."""
     memory_mb: dict[str, tuple[float, float]]
     """Of each part, before and after."""
 
@@ -56,7 +58,8 @@ class Report:
         return (
             f"peak {self.peak:.1f}/s, goodput at {FACTOR} times that {self.goodput:.1f}/s "
             f"({self.goodput / self.peak:.0%})\noutcomes {dict(self.outcomes)}, slowest refusal "
-            f"{self.slowest_refusal_s:.2f} s\nMiB: {memory}"
+            f"{self.slowest_refusal_s:.2f} s\nthe client's own part: {self.client_cpus[0]:.2f} CPUs at the peak, "
+            f"{self.client_cpus[1]:.2f} then\nMiB: {memory}"
         )
 
 
@@ -86,7 +89,9 @@ class Client:
 async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
     clients = [Client(url) for url in rig.urls]
     await _peak(clients, code, PEAK_S)  # the estimate of how long calls take follows what is sent
+    client_s = time.process_time()
     before = await _peak(clients, code, PEAK_S)
+    peak_cpus = (time.process_time() - client_s) / PEAK_S
     memory = _memory(rig)
     outcomes: Counter[str] = Counter()
     refusals: list[float] = []
@@ -105,7 +110,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         silent += '"retry_after_s"' not in answer["refused"]
 
     tasks: set[asyncio.Task[None]] = set()
-    begun = time.monotonic()
+    begun, client_s = time.monotonic(), time.process_time()
     for number, client in zip(itertools.count(), itertools.cycle(clients)):
         due = begun + number / (FACTOR * before)
         if due > begun + overload_s:
@@ -121,6 +126,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     took_s = time.monotonic() - begun
+    client_cpus = (peak_cpus, (time.process_time() - client_s) / took_s)
     after = {name: (memory[name], mib) for name, mib in _memory(rig).items()}
     again = await _peak(clients, code, PEAK_S)
     for client in clients:
@@ -131,6 +137,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         outcomes=outcomes,
         silent=silent,
         slowest_refusal_s=max(refusals, default=0.0),
+        client_cpus=client_cpus,
         memory_mb=after,
     )
 
