@@ -329,18 +329,19 @@ async def test_a_flood_byte_by_byte_leaves_the_worker_its_time(attacker: Attacke
 
 
 async def test_a_flood_byte_by_byte_leaves_the_worker_its_time_is_really_caused_by() -> None:
-    """The gathering of small pieces: without it the worker reads them one by one."""
+    """The gathering of small pieces: without it the worker reads them one by one, unless others keep it from a CPU."""
     async with bench(UNGATHERED) as worker:
         with pytest.raises(AssertionError, match="of the worker"):
-            await flood_byte_by_byte(worker.run, lambda: machine.cpu_s(os.getpid()))
+            await flood_byte_by_byte(worker.run, lambda: machine.cpu_s(os.getpid()), times=8)
 
 
-async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float]) -> None:
-    before = cpu_s()
-    result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
-    used = cpu_s() - before
-    assert result.status is Status.TIMED_OUT, told(result)[:500]
-    assert used < 0.15 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
+async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float], times: int = 1) -> None:
+    for _ in range(times):
+        before = cpu_s()
+        result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
+        used = cpu_s() - before
+        assert result.status is Status.TIMED_OUT, told(result)[:500]
+        assert used < 0.15 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
 
 
 @covers("C10 D02 P13")
