@@ -177,7 +177,7 @@ def test_a_hugging_face_folder_plays_in_the_papers_format(
     turn: str | None, score: float, tokens: int | None, outcome: set[Any] | None, service_url: str, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A model that always answers 42 is right in one question of two; random weights end every sample, and are wrong."""
+    """A model that always answers 42 is right in one question of two; random weights never are."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     write_model(tmp_path / "model", turn)
     data, out = tmp_path / "data.jsonl", tmp_path / "samples.jsonl"
