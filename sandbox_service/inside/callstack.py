@@ -5,7 +5,7 @@ child the zygote's frames lie below, so that tracebacks of `traceback.print_stac
 the `stacklevel` of a warning and the depth of a RecursionError would differ, and a program could look into our
 frames. So a call from here tells CPython that no frame is running, as greenlet does when it starts a stack.
 
-It knows where CPython 3.11 keeps this and verifies it before use; in other versions the frames stay visible.
+It knows where CPython 3.11 and 3.12 keep this and verifies it before use; in other versions the frames stay visible.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Callable
 
 vars()["__builtins__"] = dict(vars(builtins))  # for the functions below, whatever a program does to its own
 
-# Offsets in PyThreadState, _PyCFrame and _PyInterpreterFrame of 3.11 (cpystate.h, pycore_frame.h), 64 bits.
-_RECURSION_REMAINING, _RECURSION_LIMIT, _CFRAME = 32, 36, 56
-_CURRENT_FRAME = 8
-_FRAME_CODE = 32
+# Offsets in PyThreadState, _PyCFrame and _PyInterpreterFrame (pystate.h, pycore_frame.h) by version, 64 bits.
+_KNOWN = {(3, 11): ((32, 36, 56), 8, 32), (3, 12): ((28, 32, 56), 0, 0)}
+_VERSION = sys.version_info[:2]
+(_RECURSION_REMAINING, _RECURSION_LIMIT, _CFRAME), _CURRENT_FRAME, _FRAME_CODE = _KNOWN.get(_VERSION, _KNOWN[3, 11])
+_CALLS_BELOW = 1 if _VERSION == (3, 11) else 0
+"""What a call from here takes of the recursion budget, more than the interpreter's own call of a program does."""
 
 _no_frame = (ctypes.c_void_p * 2)()
 _cframe = ctypes.c_void_p(ctypes.addressof(_no_frame))
@@ -30,7 +32,7 @@ _remaining = ctypes.c_int()
 def prepare() -> None:
     """Find the state of this thread, which must be the one that will call; RuntimeError if it looks unfamiliar."""
     global _cframe, _remaining
-    if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 11):
+    if sys.implementation.name != "cpython" or _VERSION not in _KNOWN:
         return
     get_thread_state = ctypes.PyDLL(None).PyThreadState_Get
     get_thread_state.restype = ctypes.c_void_p
@@ -40,7 +42,7 @@ def prepare() -> None:
     code = ctypes.c_void_p.from_address((frame.value or 0) + _FRAME_CODE)
     limit = ctypes.c_int.from_address(address + _RECURSION_LIMIT)
     if code.value != id(prepare.__code__) or limit.value != sys.getrecursionlimit():
-        raise RuntimeError(f"this interpreter's thread state is not laid out as in CPython 3.11: {sys.version}")
+        raise RuntimeError(f"this interpreter's thread state is not laid out as it should be: {sys.version}")
     _cframe, _remaining = cframe, ctypes.c_int.from_address(address + _RECURSION_REMAINING)
 
 
@@ -51,7 +53,7 @@ def attempt(function: Callable[..., object], *arguments: object) -> BaseExceptio
     call of this form is never specialised, so that it always costs the recursion budget the same.
     """
     try:
-        _remaining.value = sys.getrecursionlimit() + 1
+        _remaining.value = sys.getrecursionlimit() + _CALLS_BELOW
         ctypes.c_void_p.from_address((_cframe.value or 0) + _CURRENT_FRAME).value = None
         function(*arguments)
     except BaseException as error:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,18 +32,15 @@ from sandbox_service.queue.records import (
     state_of,
 )
 from sandbox_service.queue.refusals import conflict, outcomes_of, refusal
-from sandbox_service.queue.scripts import GONE_FACTOR, WAKE_TTL_MS, load_scripts
+from sandbox_service.queue.scripts import GONE_FACTOR, load_scripts
+from sandbox_service.queue.wakeups import WAKE_POLL_S, Wakeups
 
 FINISH_PATIENCE_S = 30.0
 """A result is worth more patience than a request: the code has run already."""
-WAKE_POLL_S = 1.0
-"""A worker that waits looks by itself this often: a wake-up lost with a connection costs at most this."""
 CANCEL_POLL_S = 1.0
 _PAGE = 500
 _LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _SWEEP_PAGE = 100
-
-_log = logging.getLogger(__name__)
 
 
 class Queue:
@@ -65,6 +60,7 @@ class Queue:
         self._slots = 0
         self._lease_s = settings.lease_s
         self._claims = Outage("claiming calls")
+        self._wakeups = Wakeups(link, self._keys)
         self._heartbeat: Heartbeat | None = None
         self._images: list[str] = []
         self._held: dict[tuple[str, str], Execution] = {}
@@ -261,7 +257,7 @@ class Queue:
                 remaining_s = give_up - time.monotonic()
                 if claimed or remaining_s <= 0:
                     return claimed
-                await self._wait_for_work(min(remaining_s, WAKE_POLL_S))
+                await self._wakeups.wait(self._images, min(remaining_s, WAKE_POLL_S))
             except Unavailable as error:
                 self._claims.because(error)
                 pause_s = jittered(0.5)
@@ -393,36 +389,6 @@ class Queue:
         for each in executions:
             if self._held.get((each.tenant, each.id)) == each:
                 del self._held[each.tenant, each.id]
-
-    async def _wait_for_work(self, timeout_s: float) -> None:
-        """Return when there may be work for our images, or after `timeout_s`."""
-        until_cancelled = self._keys["UNWAIT"] + uuid.uuid4().hex
-        lists = [*(self._keys["WAKE"] + image for image in self._images), until_cancelled]
-        waiting = self._link.spawn(self._pop(lists, timeout_s))
-        try:
-            await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            self._link.spawn(self._end_wait(waiting, until_cancelled))
-            raise
-
-    async def _pop(self, lists: list[str], timeout_s: float) -> str | None:
-        """The list that gave a token; None after `timeout_s`."""
-        popped: list[bytes] | None = await self._link.command("BLPOP", *lists, f"{max(timeout_s, 0.01):.3f}")
-        return None if popped is None else popped[0].decode()
-
-    async def _end_wait(self, waiting: asyncio.Task[str | None], until_cancelled: str) -> None:
-        """End a wait whose caller went away, by a token of its own, and hand on a wake-up that it got instead."""
-        try:
-            await self._give_token(until_cancelled)
-            await asyncio.wait([waiting])
-            if (got := waiting.result()) is not None and got != until_cancelled:
-                await self._give_token(got)
-        except SandboxError as error:
-            _log.warning("a wake-up may come %s s late: %s", WAKE_POLL_S, error)
-
-    async def _give_token(self, name: str) -> None:
-        await self._link.command("RPUSH", name, "1")
-        await self._link.command("PEXPIRE", name, str(WAKE_TTL_MS))
 
     async def _flagged(self, executions: Sequence[Execution]) -> list[Execution]:
         """Those that were cancelled. None of them when the server can't be asked now: the next poll does."""

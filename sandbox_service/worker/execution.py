@@ -87,6 +87,7 @@ class Executor:
         except NotStarted:
             verdict = Verdict(Status.CANCELLED, message=CANCELLED_MESSAGE)
         except JailLost as error:
+            _log.warning("an execution lost its sandbox", call=job.id, attempt=run.execution.attempt, why=str(error))
             verdict = Verdict(Status.INFRA_ERROR, message=f"the sandbox was lost: {error}")
         fields: dict[str, object] = {
             "id": job.id,

@@ -27,7 +27,7 @@ from sandbox_service.worker.kernel_log import KernelLog
 _UNDRAINED_S = 0.02
 """Most programs end within this time, on a busy machine too, and fit a pipe: their output is read once, at the end."""
 _SHORTEST_TICK_S = 0.002
-_PIECE = 32_768
+_PIECE = 4096
 _GATHER_S = 0.002
 """Output that comes in smaller pieces than this is left alone for so long, to gather in its pipe: what writes byte by
 byte must not take the worker's time from others (tests/security: `test_a_flood_byte_by_byte_leaves...`)."""

@@ -109,8 +109,8 @@ class Worker:
             _log.warning("a call is given up: the queue is away", call=run.execution.id, **logs.fault(error))
             return False
         finally:
-            await asyncio.wait([asking])
-            if asking.exception() is None:
+            await asyncio.wait([asking], timeout=_PARTING_S)
+            if not asking.cancel() and asking.exception() is None:
                 run.execution = asking.result() or run.execution
         return asking.result() is not None
 

@@ -47,13 +47,14 @@ class Row:
     def cells(self) -> list[str]:
         t = self.tally
         counts = [t.calls, self.strikes, self.hit, t.second_attempts, t.infra_errors, t.told_lost]
-        zeros = [len(t.lost), len(t.duplicated), len(t.wrong), len(t.foreign)]
-        return [self.fault.name, self.fault.what, *map(str, counts + zeros), "ok" if not self.problems else "FAILED"]
+        zeros = ", ".join(str(len(each)) for each in (t.lost, t.duplicated, t.wrong, t.foreign))
+        failed = " FAILED" * bool(self.problems)
+        return [f"{self.fault.name} {self.fault.what}{failed}", *map(str, counts), zeros]
 
 
 HEADINGS = [
-    *("fault", "what", "calls", "strikes", "calls hit", "second attempts", "infra_error", "told lost"),
-    *("lost", "duplicated", "wrong", "foreign", ""),
+    *("fault", "calls", "strikes", "calls hit", "second attempts", "`infra_error`", "told lost"),
+    "lost, duplicated, wrong, foreign",
 ]
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import shutil
 import signal
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
+
+import httpx
 
 from loadtest import ledger as book
 from sandbox_service.client import AsyncSandboxClient, Status
@@ -187,6 +191,59 @@ async def readonly_redis(scene: Scene) -> int:
     return hit
 
 
+# Short of what the machine gives
+
+
+async def starve_worker(scene: Scene) -> int:
+    """No descriptor left to the worker: no call can be given its pipes, and each ends as our fault or is run again."""
+    worker = random.choice(scene.rig.workers)
+    return await _noticed(scene, worker, _limited([worker.pid], resource.RLIMIT_NOFILE, 3))
+
+
+async def refuse_forks(scene: Scene) -> int:
+    """No process left to the zygotes of a worker: each fork fails with EAGAIN."""
+    worker = random.choice(scene.rig.workers)
+    return await _noticed(scene, worker, _limited(scene.rig.zygotes(worker), resource.RLIMIT_NPROC, 0))
+
+
+async def starve_gateway(scene: Scene) -> int:
+    """No descriptor left to the gateway: it takes no connection, and serves those that it has."""
+    number = random.randrange(2)
+    hit = scene.waiting()
+    async with httpx.AsyncClient(trust_env=False, timeout=2.0) as http:
+        limited = asyncio.create_task(_limited([scene.rig.gateways[number].pid], resource.RLIMIT_NOFILE, 3))
+        await asyncio.sleep(0.1)
+        try:
+            await http.get(f"{scene.rig.urls[number]}/healthz")
+        except httpx.TransportError:
+            return hit
+        finally:
+            await limited
+    raise NotHit("the gateway took a connection all the same")
+
+
+async def _limited(pids: list[int], limit: int, most: int) -> None:
+    """Keep these processes at this limit for a while."""
+    before = {pid: resource.prlimit(pid, limit, (most, resource.prlimit(pid, limit)[1])) for pid in pids}
+    await asyncio.sleep(3.0)
+    for pid, limits in before.items():
+        with suppress(ProcessLookupError):  # a jail that cannot serve is made anew
+            resource.prlimit(pid, limit, limits)
+
+
+async def _noticed(scene: Scene, worker: Part, limited: Awaitable[None]) -> int:
+    """How many calls were under way meanwhile, if the worker failed any."""
+    answered, failed = scene.ledger.answered, _failures(worker)
+    await limited
+    if _failures(worker) == failed:
+        raise NotHit(f"{worker.name} did not notice")
+    return scene.ledger.sent - answered
+
+
+def _failures(worker: Part) -> int:
+    return sum('"level": "error"' in line or '"level": "warning"' in line for line in worker.log_lines())
+
+
 # What kills its workers
 
 
@@ -333,4 +390,7 @@ FAULTS = (
     Fault("L16a", "SIGTERM to every part in turn", roll, strikes=2),
     Fault("L16b", "SIGTERM to Redis and a new start", stop_redis, strikes=3),
     Fault("L17", "SIGTERM to a worker, twice", terminate_twice, strikes=4, in_ci=True),
+    Fault("L19a", "no descriptors left to a worker", starve_worker, strikes=2, reruns=True),
+    Fault("L19b", "no descriptors left to a gateway", starve_gateway, strikes=2),
+    Fault("L19c", "no processes left to a worker's zygotes", refuse_forks, strikes=2, reruns=True),
 )

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import resource
 import tempfile
 import time
 from collections import Counter
@@ -30,6 +31,8 @@ TIMEOUT_S = 8.0
 FACTOR = 5
 PEAK_S = 6.0
 CLIENTS = 4 * SLOTS
+MOST_OPEN = 8000
+"""Calls under way at once: more only tell that this client, on the same CPUs, is too slow for its part."""
 SLEEPY = f"import time; time.sleep({PAUSE_S}); print(1)"
 BUSY = "print(1)"
 
@@ -41,10 +44,12 @@ class Report:
     goodput: float
     """`ok` per second at five times that."""
     outcomes: Counter[str]
-    """Of the overload's calls: statuses of what was accepted, and HTTP codes of what was not."""
+    """Of the overload's calls: statuses of what was accepted, and HTTP codes of what was not; `MOST_OPEN`: not sent."""
     silent: int
     """Refusals without Retry-After."""
     slowest_refusal_s: float
+    client_cpus: tuple[float, float]
+    """CPUs that this client took from the service, at the peak and at five times that."""
     memory_mb: dict[str, tuple[float, float]]
     """Of each part, before and after."""
 
@@ -53,7 +58,8 @@ class Report:
         return (
             f"peak {self.peak:.1f}/s, goodput at {FACTOR} times that {self.goodput:.1f}/s "
             f"({self.goodput / self.peak:.0%})\noutcomes {dict(self.outcomes)}, slowest refusal "
-            f"{self.slowest_refusal_s:.2f} s\nMiB: {memory}"
+            f"{self.slowest_refusal_s:.2f} s\nthe client's own part: {self.client_cpus[0]:.2f} CPUs at the peak, "
+            f"{self.client_cpus[1]:.2f} then\nMiB: {memory}"
         )
 
 
@@ -83,7 +89,9 @@ class Client:
 async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
     clients = [Client(url) for url in rig.urls]
     await _peak(clients, code, PEAK_S)  # the estimate of how long calls take follows what is sent
+    client_s = time.process_time()
     before = await _peak(clients, code, PEAK_S)
+    peak_cpus = (time.process_time() - client_s) / PEAK_S
     memory = _memory(rig)
     outcomes: Counter[str] = Counter()
     refusals: list[float] = []
@@ -101,17 +109,24 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         refusals.append(time.monotonic() - began)
         silent += '"retry_after_s"' not in answer["refused"]
 
-    tasks = []
-    begun = time.monotonic()
+    tasks: set[asyncio.Task[None]] = set()
+    begun, client_s = time.monotonic(), time.process_time()
     for number, client in zip(itertools.count(), itertools.cycle(clients)):
         due = begun + number / (FACTOR * before)
         if due > begun + overload_s:
             break
         if (pause_s := due - time.monotonic()) > 0:
             await asyncio.sleep(pause_s)
-        tasks.append(asyncio.create_task(one(client)))
+        if len(tasks) >= MOST_OPEN:
+            outcomes["not sent"] += 1
+            await asyncio.sleep(0)
+            continue
+        task = asyncio.create_task(one(client))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     took_s = time.monotonic() - begun
+    client_cpus = (peak_cpus, (time.process_time() - client_s) / took_s)
     after = {name: (memory[name], mib) for name, mib in _memory(rig).items()}
     again = await _peak(clients, code, PEAK_S)
     for client in clients:
@@ -122,6 +137,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         outcomes=outcomes,
         silent=silent,
         slowest_refusal_s=max(refusals, default=0.0),
+        client_cpus=client_cpus,
         memory_mb=after,
     )
 
@@ -154,6 +170,8 @@ def _rss_mib(pid: int) -> float:
 
 
 async def main(overload_s: float, code: str) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one connection for each call that waits
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         Path(folder).chmod(0o711)
         async with Rig(Path(folder)) as rig:

@@ -2,11 +2,11 @@
 
     python -m tests.chaos.soak [--calls 100000] [--rounds 20] [--out FILE.md]
 
-Each round: a mixture of hostile calls and of the ledger's; then the ledger's alone, in batches, for the speed, and
-cold interpreters beside them in the same seconds' machine; then silence, until every Result has passed its time to
-live, and a look at everything that could have grown. The first round warms up and is not compared. Speed is CPU time
-of the whole service per call, which other load on the machine hardly changes, and calls a second as a ratio to the
-cold interpreters'. Exit code 1 if anything was lost, wrong or foreign, grew, or got slower by more than 5 %.
+Each round: a mixture of hostile calls and of the ledger's; then the ledger's alone, in batches, in turns with cold
+interpreters, for the speed; then silence, until every Result has passed its time to live, and a look at everything that
+could have grown. The first round warms up and is not compared. Speed is CPU time of the whole service per call, by a
+cold interpreter's: other load makes both dearer. Exit code 1 if anything was lost, wrong or foreign, grew, or got
+slower by more than 5 %.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import itertools
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +40,10 @@ HOSTILE_SHARE = 0.2
 SPEED_SHARE = 0.4
 """Of a round's calls: those sent in batches, whose speed is measured."""
 SLOWER_BY = 0.05
-_BASELINE_S = 3.0
+_PARTS = 4
+"""Of a round's batches; before each of them cold interpreters are measured."""
+_COLD_S = 0.75
+_COLD = [sys.executable, "-I", "-S", "-c", "pass"]
 _TICKS = os.sysconf("SC_CLK_TCK")
 console = Console(stderr=True)
 
@@ -63,8 +65,55 @@ class Look:
     cgroups: int
     redis_keys: int
     cpu_ms_per_call: float = 0.0
+    cold_ms: float = 0.0
+    """CPU time of a cold interpreter in the same moments: other load makes it dearer as it does the calls."""
     calls_per_cold_start: float = 0.0
     """Calls a second of the service, divided by cold interpreters a second."""
+
+    @property
+    def cpu_ratio(self) -> float:
+        return self.cpu_ms_per_call / self.cold_ms
+
+
+@dataclass
+class Pace:
+    """The service's speed beside that of cold interpreters, measured in turns."""
+
+    calls: int = 0
+    calls_s: float = 0.0
+    calls_cpu_s: float = 0.0
+    colds: int = 0
+    colds_s: float = 0.0
+    colds_cpu_s: float = 0.0
+
+    def add(self, calls: int, took_s: float, cpu_s: float) -> None:
+        self.calls += calls
+        self.calls_s += took_s
+        self.calls_cpu_s += cpu_s
+
+    def measure_cold(self) -> None:
+        """Cold interpreters, as many at a time as there are CPUs."""
+        begun = time.monotonic()
+        while time.monotonic() < begun + _COLD_S:
+            pool = [os.posix_spawn(sys.executable, _COLD, os.environ) for _ in os.sched_getaffinity(0)]
+            for pid in pool:
+                _, status, used = os.wait4(pid, 0)
+                assert status == 0
+                self.colds_cpu_s += used.ru_utime + used.ru_stime
+            self.colds += len(pool)
+        self.colds_s += time.monotonic() - begun
+
+    @property
+    def call_ms(self) -> float:
+        return 1000 * self.calls_cpu_s / self.calls
+
+    @property
+    def cold_ms(self) -> float:
+        return 1000 * self.colds_cpu_s / self.colds
+
+    @property
+    def speed(self) -> float:
+        return (self.calls / self.calls_s) / (self.colds / self.colds_s)
 
 
 @dataclass
@@ -84,12 +133,13 @@ class Soak:
         random.shuffle(mixture)
         async with AsyncSandboxClient(self.rig.urls[0], retries=PATIENT) as sdk:
             await self._mixture(sdk, ledger, mixture)
-            cpu_before = self.cpu_s()
-            begun = time.monotonic()
-            await self._batches(sdk, ledger, speed)
-            took_s = time.monotonic() - begun
-            cpu_ms = 1000 * (self.cpu_s() - cpu_before) / speed
-        ratio = (speed / took_s) / await asyncio.to_thread(cold_rate)
+            pace = Pace()
+            for part in range(_PARTS):
+                await asyncio.to_thread(pace.measure_cold)
+                cpu_before, begun = self.cpu_s(), time.monotonic()
+                count = speed * (part + 1) // _PARTS - speed * part // _PARTS
+                await self._batches(sdk, ledger, count)
+                pace.add(count, time.monotonic() - begun, self.cpu_s() - cpu_before)
         self.sent += calls
         ledger.audit(self.rig.worker_logs())
         tally = ledger.tally()
@@ -97,7 +147,7 @@ class Soak:
         self.problems += tally.failures + [f"{tally.second_attempts} calls ran twice"] * bool(tally.second_attempts)
         await self._silence()
         look = self.look()
-        look.cpu_ms_per_call, look.calls_per_cold_start = cpu_ms, ratio
+        look.cpu_ms_per_call, look.cold_ms, look.calls_per_cold_start = pace.call_ms, pace.cold_ms, pace.speed
         self.looks.append(look)
 
     async def _mixture(self, sdk: AsyncSandboxClient, ledger: Ledger, mixture: list[Hostile | None]) -> None:
@@ -199,25 +249,15 @@ def growth(looks: list[Look]) -> list[str]:
         before, after = _medians(name, first, last)
         if after > before * 1.05 + 4:
             found.append(f"{name} grew from {before:.1f} to {after:.1f}")
-    before, after = _medians("cpu_ms_per_call", first, last)
+    before, after = _medians("cpu_ratio", first, last)
     if after > before * (1 + SLOWER_BY):
-        found.append(f"a call costs {after:.2f} ms of CPU time, {before:.2f} at the start")
+        found.append(f"a call costs the CPU time of {after:.3f} cold interpreters, {before:.3f} at the start")
     return found
 
 
 def _medians(name: str, first: list[Look], last: list[Look]) -> tuple[float, float]:
     before, after = (statistics.median(getattr(look, name) for look in part) for part in (first, last))
     return before, after
-
-
-def cold_rate() -> float:
-    """Cold interpreters a second, as many at a time as there are CPUs: the machine's speed at this moment."""
-    end, count = time.monotonic() + _BASELINE_S, 0
-    begun = time.monotonic()
-    while time.monotonic() < end:
-        pool = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "pass"]) for _ in os.sched_getaffinity(0)]
-        count += sum(process.wait() == 0 for process in pool)
-    return count / (time.monotonic() - begun)
 
 
 def _memory_mb(pids: list[int]) -> float:

@@ -323,24 +323,25 @@ UNGATHERED = Mutation("the gathering of small pieces", patches=(lambda: mock.pat
 
 @covers("D11 P18 P19")
 async def test_a_flood_byte_by_byte_leaves_the_worker_its_time(attacker: Attacker) -> None:
-    """A million writes of one byte: the worker reads them in large pieces, with less than a seventh of a processor."""
+    """A million writes of one byte: the worker reads them in large pieces, in less than a seventh of their time."""
     await flood_byte_by_byte(attacker.call, lambda: machine.cpu_s(attacker.target.worker_pid))
     await attacker.verify_rest()
 
 
 async def test_a_flood_byte_by_byte_leaves_the_worker_its_time_is_really_caused_by() -> None:
-    """The gathering of small pieces: without it the worker reads them one by one."""
+    """The gathering of small pieces: without it the worker reads them one by one, unless others keep it from a CPU."""
     async with bench(UNGATHERED) as worker:
         with pytest.raises(AssertionError, match="of the worker"):
-            await flood_byte_by_byte(worker.run, lambda: machine.cpu_s(os.getpid()))
+            await flood_byte_by_byte(worker.run, lambda: machine.cpu_s(os.getpid()), times=8)
 
 
-async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float]) -> None:
-    before = cpu_s()
-    result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
-    used = cpu_s() - before
-    assert result.status is Status.TIMED_OUT, told(result)[:500]
-    assert used < 0.4, f"{used:.2f} s of the worker"
+async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float], times: int = 1) -> None:
+    for _ in range(times):
+        before = cpu_s()
+        result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
+        used = cpu_s() - before
+        assert result.status is Status.TIMED_OUT, told(result)[:500]
+        assert used < 0.15 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
 
 
 @covers("C10 D02 P13")

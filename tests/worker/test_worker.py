@@ -13,6 +13,7 @@ import pytest
 from sandbox_service.config import Settings
 from sandbox_service.models import Job, Limits, Result, Status
 from sandbox_service.queue import Execution, Queue, Submission
+from sandbox_service.worker import worker as module
 from sandbox_service.worker.execution import Executor
 from sandbox_service.worker.pool import Pool
 from sandbox_service.worker.worker import Worker
@@ -133,3 +134,23 @@ async def test_a_worker_without_a_lease_does_not_repeat_what_failed(
     result = await answer(queue, job())
     assert (result.status, result.attempts) == (Status.INFRA_ERROR, 2)
     assert (told, pool.runs) == ([None], 2)
+
+
+async def test_a_drain_waits_shortly_for_a_queue_that_does_not_answer(
+    queue: Queue, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt failed and the queue was asked for another when SIGTERM came: leaving takes the call back instead."""
+    asked = asyncio.Event()
+
+    async def never(queue: Queue, worker: str, execution: Execution) -> NoReturn:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(Queue, "retry", never)
+    monkeypatch.setattr(module, "_PARTING_S", 0.3)
+    await queue.submit("t", [Submission("a", job(), "digest", "default", "interactive", {}, 30.0, 0.0)], notify="g")
+    async with asyncio.timeout(10):
+        await asked.wait()
+    async with asyncio.timeout(3):
+        await worker.drain(0)

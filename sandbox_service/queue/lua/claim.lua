@@ -83,6 +83,26 @@ local function running(tenant)
   return total
 end
 
+-- While calls of a tenant wait: how many were claimed in how long. The latest count most, and a dry queue begins anew.
+-- `submit` estimates waits from it: no mean of slot times knows of idle slots, lost workers or a machine that got slower.
+local function keep_pace(tenant, more, is_dry, told)
+  local at, spent, paced = told[1], tonumber(told[2] or 0), tonumber(told[3] or 0)
+  if is_dry then
+    if at then
+      redis.call('HDEL', TENANT .. tenant, 'paced_at', 'paced_us', 'paced')
+    end
+  elseif more > 0 then
+    if at then
+      spent, paced = spent + math.max(0, now - at), paced + more
+    end
+    if paced > 2 * MEMORY then
+      spent, paced = spent / 2, paced / 2
+    end
+    redis.call('HSET', TENANT .. tenant, 'paced_at', string.format('%.0f', now), 'paced_us',
+      string.format('%.0f', spent), 'paced', paced)
+  end
+end
+
 local function serve(image)
   local turns = TURNS .. image
   local at_limit = 0 -- this many tenants have had least, and may have no more now
@@ -92,7 +112,8 @@ local function serve(image)
     if not tenant then
       break
     end
-    local told = redis.call('HMGET', TENANT .. tenant, 'weight', 'service', 'in_flight', unpack(CLASSES))
+    local told = redis.call('HMGET', TENANT .. tenant, 'weight', 'service', 'in_flight', 'paced_at', 'paced_us', 'paced',
+      unpack(CLASSES))
     local charge = math.max(1, math.floor((told[2] or FIRST_GUESS) / (told[1] or 1)))
     local most = count_wanted - claimed
     if next_had then
@@ -105,7 +126,8 @@ local function serve(image)
       at_limit = at_limit + 1
     else
       local before = claimed
-      local is_dry = take(image, tenant, most, { told[4], told[5], told[6] })
+      local is_dry = take(image, tenant, most, { told[7], told[8], told[9] })
+      keep_pace(tenant, claimed - before, is_dry, { told[4], told[5], told[6] })
       local charged = charge * (claimed - before)
       if is_dry then
         redis.call('ZREM', turns, tenant)

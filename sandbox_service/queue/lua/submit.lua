@@ -14,7 +14,8 @@ local slots, max_queued, max_bytes = tonumber(ARGV[7]), tonumber(ARGV[8]), tonum
 local weight, in_flight, most_queued = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 local rate, burst, cpu_per_hour = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 local FIRST, WIDTH = 16, 9
-local MARGIN = 1.5 -- a wait is estimated from a mean, and calls take longer on a machine that gets busier
+local MARGIN = 2 -- a wait is estimated from what was, and a machine may get slower by half after it has accepted a call
+local ENOUGH = 16 -- so many claims of a backlog tell its pace
 
 local batch_key = BATCH .. tenant .. ':' .. batch
 if batch ~= '' then
@@ -43,15 +44,20 @@ for at = FIRST, #ARGV, WIDTH do
 end
 
 -- What stands in the way of new calls, in calls, bytes and us.
-local queued, bytes, of_tenant, service, tokens, cpu_level
+local queued, bytes, of_tenant, service, pace, tokens, cpu_level
 
 local function look_up()
   local total = redis.call('HMGET', BACKLOG, 'queued', 'bytes')
   queued, bytes = tonumber(total[1] or 0), tonumber(total[2] or 0)
   local told = redis.call('HMGET', TENANT .. tenant, 'again', 'interactive', 'batch', 'service', 'weight', 'in_flight',
-    'tokens', 'tokens_at', 'cpu', 'cpu_seen', 'cpu_level', 'cpu_at')
+    'tokens', 'tokens_at', 'cpu', 'cpu_seen', 'cpu_level', 'cpu_at', 'paced_at', 'paced_us', 'paced')
   of_tenant = { again = tonumber(told[1] or 0), interactive = tonumber(told[2] or 0), batch = tonumber(told[3] or 0) }
   service = tonumber(told[4] or FIRST_GUESS)
+  if told[13] and of_tenant.again + of_tenant.interactive + of_tenant.batch <= 0 then
+    redis.call('HDEL', TENANT .. tenant, 'paced_at', 'paced_us', 'paced') -- what waited then was cancelled
+  elseif told[13] and tonumber(told[15]) >= ENOUGH then
+    pace = (told[14] + math.max(0, now - told[13])) / told[15]
+  end
   if tonumber(told[5] or 1) ~= weight or tonumber(told[6] or 0) ~= in_flight then
     redis.call('HSET', TENANT .. tenant, 'weight', weight)
     if in_flight > 0 then
@@ -124,8 +130,9 @@ local function refusal(calls)
   for _, at in ipairs(calls) do
     local class, timeout = ARGV[at + 3], tonumber(ARGV[at + 4])
     local rounds = slots > 0 and ahead[class] > 0 and math.floor(ahead[class] / parallel()) or 0
-    if rounds > 0 and rounds * service * MARGIN + service > timeout then
-      return why('wait', (rounds * service * MARGIN + service - timeout) / MARGIN, rounds * service, timeout)
+    local wait = rounds > 0 and math.max(rounds * service, ahead[class] * (pace or 0)) or 0
+    if wait > 0 and wait * MARGIN + service > timeout then
+      return why('wait', (wait * MARGIN + service - timeout) / MARGIN, wait, timeout)
     end
     ahead[class] = ahead[class] + 1
   end
