@@ -1,5 +1,7 @@
-"""`train --emit verl`: the launch scripts run with a python3 that notes its arguments, and these, for 8 and for 64 GPUs,
-are composed on verl's own configuration and checked as `verl.trainer.main_ppo` checks them."""
+"""`train --emit verl`: the launch scripts run with a python3 that notes its arguments.
+
+For 8 and for 64 GPUs these are composed on verl's own configuration and checked as `verl.trainer.main_ppo` checks them.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,7 @@ def test_a_stage_begins_where_the_one_before_ended(launched: Launched, gpus: int
 def test_the_filter_run_stands_between_two_and_three(
     launched: Launched, gpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last checkpoint of stage 2 as verl's merger takes it, served, and eight rollouts of each problem as in stage 2
+    """The last checkpoint of stage 2 as verl takes it, served, and eight rollouts of each problem as in stage 2
     but for the turns of stage 3."""
     from verl.model_merger.base_model_merger import parse_args
 
