@@ -20,8 +20,8 @@ from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy as Parser
 from math_verify import parse, verify
 
 MEMORY_BYTES = 1 << 30
-MARKED = re.compile(r"\$|\\boxed|\\fbox|\\\(|\\\[")
-"""What math-verify looks for to find an answer in a text."""
+MARKED = re.compile(r"(?<!\\)\$|\\boxed|\\fbox|\\\(|\\\[")
+"""What math-verify looks for to find an answer in a text; in `\\$36` the sign is one of money."""
 SENTENCE = re.compile(r"(?<![\\\w{])[^\W\d_]{2,}\s+[^\W\d_]{2,}\b")
 """Two words side by side."""
 BEGUN = b"r"

@@ -19,10 +19,13 @@ RIGHT = [
     (r"\boxed{50\%}", "0.5"),
     (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"$\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}$"),
     ("It is 42", "42"),
+    (r"\boxed{\$32348}", r"\$32,\!348"),
+    (r"\boxed{36}", r"\$36"),
 ]
 WRONG = [
     ("2^{100}", "2"),
     ("2", "2^{100}"),
+    (r"\boxed{32}", r"\$32,\!348"),
     (r"3\pi", "3"),
     (r"\boxed{(1,3)}", "(1,2)"),
     ("I do not know", "7"),
