@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
+
+from sandbox_service.errors import SetupError
 
 UTILISATION = 0.7
 """Of each part, so that what arrives at random does not wait for long."""
@@ -57,8 +60,16 @@ class Plan:
 
 
 def read_costs(path: Path | None = None) -> Costs:
-    text = path.read_text() if path else (files("sandbox_service.commands") / "costs.json").read_text()
-    return Costs(**json.loads(text))
+    """Return the costs in a file that `loadtest.capacity --write` made, or those that came with the package."""
+    try:
+        text = path.read_text() if path else (files("sandbox_service.commands") / "costs.json").read_text()
+        return TypeAdapter(Costs).validate_json(text)
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise SetupError(f"{path} holds no costs: {where}: {first['msg']}") from error
 
 
 def plan(demand: Demand, costs: Costs) -> Plan:

@@ -17,6 +17,7 @@ import httpx
 from pydantic import ValidationError
 
 from sandbox_service.client import Call, Limits, SandboxClient, Status
+from sandbox_service.client._wire import refused_tls
 from sandbox_service.errors import InvalidCall, SetupError, Unavailable
 
 
@@ -68,6 +69,8 @@ def _service(url: str) -> Iterator[str]:
     try:
         httpx.get(f"{url}/healthz", timeout=5)
     except httpx.ConnectError as error:
+        if refused := refused_tls(url, error):
+            raise refused from error
         if urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"):
             raise Unavailable(f"nothing answers at {url}: is the service running there?") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:

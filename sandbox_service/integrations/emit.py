@@ -180,7 +180,7 @@ def _filter_run(recipe: Recipe, stage: Stage, before: Stage) -> list[str]:
         "    trap 'kill \"$server\" 2>/dev/null || true' EXIT",
         "    until curl -sf http://127.0.0.1:8100/v1/models >/dev/null; do kill -0 $server; sleep 5; done",
         f'    sandbox-service eval --endpoint http://127.0.0.1:8100/v1 --model "$PWD/model-{before.name}" \\',
-        '        --service "$SANDBOX" --data "$TRAIN" --unsolved hard.jsonl.new \\',
+        '        --url "$SANDBOX" --data "$TRAIN" --unsolved hard.jsonl.new \\',
         f"        --samples {stage.drop_solved} --temperature {recipe.rl.temperature:g} --max-tokens {stage.max_tokens} "
         f"--turns {stage.turns}",
         "    mv hard.jsonl.new hard.jsonl",

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,16 @@ def test_run_says_when_nothing_answers_elsewhere(tmp_path: Path, capsys: pytest.
     program.write_text("print(1)")
     assert main(["run", str(program), "--url", "http://127.0.0.2:9"]) == 1
     assert "nothing answers at http://127.0.0.2:9" in capsys.readouterr().err
+
+
+def test_run_starts_no_service_where_plain_http_answers_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "a.py"
+    program.write_text("print(1)")
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert main(["run", "--url", f"https://127.0.0.1:{server.server_port}", str(program)]) != 0
+        server.shutdown()
+    assert f"does not speak TLS; use http://127.0.0.1:{server.server_port}" in capsys.readouterr().err
 
 
 def test_run_names_the_field_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

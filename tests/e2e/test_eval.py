@@ -84,7 +84,7 @@ def evaluated(
     data = folder / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     code = main([
-        "eval", "--endpoint", f"{server.url}/v1", "--model", "scripted", "--service", service_url, "--data", str(data),
+        "eval", "--endpoint", f"{server.url}/v1", "--model", "scripted", "--url", service_url, "--data", str(data),
         "--samples", "4", "--max-tokens", "100", *more,
     ])  # fmt: skip
     return code, json.loads(capsys.readouterr().out)
@@ -155,7 +155,7 @@ def test_the_papers_sets_are_played_whole(
     server.script = [model]
     out = tmp_path / "samples.jsonl"
     code = main([
-        "eval", "--endpoint", f"{server.url}/v1", "--model", "scripted", "--data", str(data), "--service", service_url,
+        "eval", "--endpoint", f"{server.url}/v1", "--model", "scripted", "--data", str(data), "--url", service_url,
         "--samples", "2", "--at-once", "32", "--out", str(out),
     ])  # fmt: skip
     found = json.loads(capsys.readouterr().out)
@@ -183,7 +183,7 @@ def test_a_hugging_face_folder_plays_in_the_papers_format(
     data, out = tmp_path / "data.jsonl", tmp_path / "samples.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
     code = main([
-        "eval", "--folder", str(tmp_path / "model"), "--data", str(data), "--service", service_url,
+        "eval", "--folder", str(tmp_path / "model"), "--data", str(data), "--url", service_url,
         "--samples", "4", "--max-tokens", "40", "--out", str(out),
     ])  # fmt: skip
     found = json.loads(capsys.readouterr().out)

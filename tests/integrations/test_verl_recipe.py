@@ -153,7 +153,7 @@ def test_the_filter_run_stands_between_two_and_three(
     given = dict(zip(options[::2], options[1::2], strict=True))
     assert command == "eval"
     assert given == {
-        "--endpoint": "http://127.0.0.1:8100/v1", "--model": f"{folder}/model-2", "--service": "http://sandbox:8000",
+        "--endpoint": "http://127.0.0.1:8100/v1", "--model": f"{folder}/model-2", "--url": "http://sandbox:8000",
         "--data": "/data/train.parquet", "--unsolved": "hard.jsonl.new", "--samples": "8", "--temperature": "1",
         "--max-tokens": "12288", "--turns": "15",
     }  # fmt: skip

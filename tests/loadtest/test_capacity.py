@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,16 @@ def test_all_at_once_means_half_of_the_queue_on_average() -> None:
     parts = Parts(gateway=0, redis=0, worker=0, zygote=0, child=0.009, init=0, client=0)
     run = simulate(parts, cores=found.worker_cores, slots=found.worker_cores, arrivals=[0.0] * 20_000)
     assert run.mean_s == pytest.approx(20_000 / found.calls_per_s / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("{}", "gateway: Field required"), ("no", "the file: Invalid JSON")])
+def test_a_file_that_holds_no_costs_is_refused(
+    text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(text)
+    assert main(["plan", "--rollouts", "10", "--costs", str(path)]) == 2
+    assert f"{path} holds no costs: {complaint}" in capsys.readouterr().err
 
 
 def test_the_command_prints_a_plan(capsys: pytest.CaptureFixture[str]) -> None:

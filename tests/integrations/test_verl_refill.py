@@ -1,0 +1,36 @@
+"""`refill: true`, which is off by default: verl's replay buffer fetches new prompts for groups that teach nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("verl")
+
+from tests.integrations import verl_running as running
+from tests.integrations.test_verl_rollout import page_overrides
+
+pytestmark = [pytest.mark.verl, pytest.mark.timeout(200, func_only=True)]
+
+
+def test_refill_replaces_a_group_without_signal_by_fresh_prompts(
+    ray_cluster: None, service_url: str, model_folder: Path, tmp_path: Path
+) -> None:
+    """Nobody can be right about the first question. Its group is dropped, and two others are trained on."""
+    questions = {"print(6 * 7)": "43", "print(2 + 2)": "4", "print(3 + 3)": "6", "print(4 + 4)": "8", "print(5)": "5"}
+    data = running.write_rows(tmp_path / "train.jsonl", questions)
+    refill = [f"+trainer.v1.sampler.sampler_kwargs.{option}" for option in ("refill=true", "train_batch_size=2")]
+    config = running.small(model_folder, data, 8, *page_overrides(service_url), *refill)
+    made = running.Trainer(config)
+    try:
+        batch, figures = made.rollouts(2)
+        rows = running.fields(batch, "uid", "prompts", "rm_scores")
+    finally:
+        made.close()
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        assert "6 * 7" not in made.tokenizer.decode(row["prompts"])
+        groups.setdefault(str(row["uid"]), []).append(float(row["rm_scores"].sum()))
+    assert [sorted(rewards) for rewards in groups.values()] == [[0, 1, 1, 1]] * 2
+    assert figures["roc/groups_without_signal"] == 0
