@@ -79,10 +79,8 @@ def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdic
         return _never_started(evidence)
     if os.WIFEXITED(evidence.wait_status):
         code = os.WEXITSTATUS(evidence.wait_status)
-        if limit := _overrun(evidence, cpu_limit_s, wall_limit_s):
-            return Verdict(Status.TIMED_OUT, code, limit=limit, message=_BY_ITSELF)
-        if evidence.flooded:
-            return Verdict(Status.OUTPUT_LIMIT, code, limit="output", message=_BY_ITSELF)
+        if used_up := _used_up(evidence, cpu_limit_s, wall_limit_s):
+            return used_up._replace(exit_code=code)
         return Verdict(Status.OK if code == 0 else Status.FAILED, exit_code=code)
     number = os.WTERMSIG(evidence.wait_status)
     name = _signal_name(number)
@@ -92,21 +90,21 @@ def judge(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdic
         return Verdict(Status.OUT_OF_MEMORY, signal=name, limit="memory")
     if number in (signal.SIGKILL, signal.SIGXCPU) and evidence.cpu_s >= cpu_limit_s:
         return Verdict(Status.TIMED_OUT, signal=name, limit="cpu")
-    if limit := _overrun(evidence, cpu_limit_s, wall_limit_s):
-        return Verdict(Status.TIMED_OUT, signal=name, limit=limit, message=_BY_ITSELF)
-    if evidence.flooded:
-        return Verdict(Status.OUTPUT_LIMIT, signal=name, limit="output", message=_BY_ITSELF)
+    if used_up := _used_up(evidence, cpu_limit_s, wall_limit_s):
+        return used_up._replace(signal=name)
     message = None
     if number == signal.SIGSYS:
         message = f"a system call that is not allowed: {evidence.refused_call}" if evidence.refused_call else _SIGSYS
     return Verdict(Status.SIGNALED, signal=name, message=message)
 
 
-def _overrun(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> LimitName | None:
-    """The limit that a program passed without being killed for it: a worker that is held up looks too late."""
+def _used_up(evidence: Evidence, cpu_limit_s: float, wall_limit_s: float) -> Verdict | None:
+    """What a program passed without being killed for it, however it ended: a worker that is held up looks too late."""
     if evidence.cpu_s > cpu_limit_s + _LATE_S:
-        return "cpu"
-    return "wall" if evidence.wall_s > wall_limit_s + _LATE_S else None
+        return Verdict(Status.TIMED_OUT, limit="cpu", message=_BY_ITSELF)
+    if evidence.wall_s > wall_limit_s + _LATE_S:
+        return Verdict(Status.TIMED_OUT, limit="wall", message=_BY_ITSELF)
+    return Verdict(Status.OUTPUT_LIMIT, limit="output", message=_BY_ITSELF) if evidence.flooded else None
 
 
 def _never_started(evidence: Evidence) -> Verdict:

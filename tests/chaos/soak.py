@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from loadtest.ledger import PATIENT, Ledger
 from sandbox_service.client import AsyncSandboxClient
 from tests.chaos.hostile import HOSTILE, Hostile
 from tests.chaos.rig import Rig, until
-from tests.e2e.processes import descendants_of
+from tests.e2e.processes import cpu_s, descendants_of
 from tests.e2e.running import cgroups_of
 
 CLIENTS = 16
@@ -44,7 +45,6 @@ _PARTS = 4
 """Of a round's batches; before each of them cold interpreters are measured."""
 _COLD_S = 0.75
 _COLD = [sys.executable, "-I", "-S", "-c", "pass"]
-_TICKS = os.sysconf("SC_CLK_TCK")
 console = Console(stderr=True)
 
 
@@ -220,12 +220,12 @@ class Soak:
         """CPU time that the whole service has used: its processes, and all programs by their groups' count."""
         pids = [part.pid for part in self.rig.parts] + [self.rig.server.pid]
         pids += [pid for part in self.rig.workers for pid in descendants_of(part.pid)]
-        ticks = 0
+        used = 0.0
         for pid in pids:
-            fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12]) if fields else 0
+            with suppress(OSError):
+                used += cpu_s(pid)
         counts = [_text(f"{folder}/cpuacct.usage") for folder in self._groups()]
-        return ticks / _TICKS + sum(int(count) / 1e9 for count in counts if count)
+        return used + sum(int(count) / 1e9 for count in counts if count)
 
     def _groups(self) -> list[str]:
         return cgroups_of([path.name for path in (self.rig.folder / "run" / "workers").iterdir()])

@@ -14,10 +14,10 @@ import tomllib
 pytest.importorskip("verl")
 
 from tests.integrations.conftest import ROOT
+from tests.integrations.test_verl_rollout import AGENT, PAGE
 from tests.integrations.verl_running import compose
 
 pytestmark = pytest.mark.verl
-PAGE = (ROOT / "docs/verl.md").read_text()
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
 
 
@@ -42,8 +42,7 @@ def test_every_shell_command_of_the_page(tmp_path: Path) -> None:
 
 
 def test_the_command_line_of_the_page_composes() -> None:
-    overrides = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)[0].split()
-    config = compose(overrides)
+    config = compose(AGENT.split())
     assert config.sandbox.url == "http://127.0.0.1:8000"
     assert config.reward.reward_manager.name == "sandbox_verify"
 

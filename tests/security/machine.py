@@ -113,9 +113,3 @@ class Leaves:
 
 def is_alive(pid: int) -> bool:
     return pid in pids()
-
-
-def cpu_s(pid: int) -> float:
-    """The CPU time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -12,7 +12,8 @@ import pytest
 
 from sandbox_service.models import Result, Status
 from sandbox_service.worker import slots
-from tests.security import machine, mutations, worker_mutations
+from tests.e2e.processes import cpu_s
+from tests.security import mutations, worker_mutations
 from tests.security.bench import bench
 from tests.security.cases import case, covers, prints, told
 from tests.security.harness import Attacker
@@ -324,7 +325,7 @@ UNGATHERED = Mutation("the gathering of small pieces", patches=(lambda: mock.pat
 @covers("D11 P18 P19")
 async def test_a_flood_byte_by_byte_leaves_the_worker_its_time(attacker: Attacker) -> None:
     """A million writes of one byte: the worker reads them in large pieces, in less than a seventh of their time."""
-    await flood_byte_by_byte(attacker.call, lambda: machine.cpu_s(attacker.target.worker_pid))
+    await flood_byte_by_byte(attacker.call, lambda: cpu_s(attacker.target.worker_pid))
     await attacker.verify_rest()
 
 
@@ -332,14 +333,14 @@ async def test_a_flood_byte_by_byte_leaves_the_worker_its_time_is_really_caused_
     """The gathering of small pieces: without it the worker reads them one by one, unless others keep it from a CPU."""
     async with bench(UNGATHERED) as worker:
         with pytest.raises(AssertionError, match="of the worker"):
-            await flood_byte_by_byte(worker.run, lambda: machine.cpu_s(os.getpid()), times=8)
+            await flood_byte_by_byte(worker.run, lambda: cpu_s(os.getpid()), times=8)
 
 
-async def flood_byte_by_byte(call: Run, cpu_s: Callable[[], float], times: int = 1) -> None:
+async def flood_byte_by_byte(call: Run, used_s: Callable[[], float], times: int = 1) -> None:
     for _ in range(times):
-        before = cpu_s()
+        before = used_s()
         result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
-        used = cpu_s() - before
+        used = used_s() - before
         assert result.status is Status.TIMED_OUT, told(result)[:500]
         assert used < 0.15 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
 
