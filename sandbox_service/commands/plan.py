@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sandbox_service.errors import SetupError
+from sandbox_service.reasons import wording
 
 UTILISATION = 0.7
 """Of each part, so that what arrives at random does not wait for long."""
@@ -69,7 +70,7 @@ def read_costs(path: Path | None = None) -> Costs:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise SetupError(f"{path} holds no costs: {where}: {first['msg']}") from error
+        raise SetupError(f"{path} holds no costs: {where}: {wording(first['msg'])}") from error
 
 
 def plan(demand: Demand, costs: Costs) -> Plan:

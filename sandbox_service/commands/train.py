@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from sandbox_service.client import AsyncSandboxClient
+from sandbox_service.commands.run import read_key
 from sandbox_service.errors import SetupError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
     from sandbox_service.trainer.train import use_threads
 
     use_threads(options.threads)
-    key = options.api_key_file.read_text().strip() if options.api_key_file else None
+    key = read_key(options.api_key_file)
     begun = time.monotonic()
 
     def say(line: str) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sandbox_service.cli import main
 from sandbox_service.commands.parser import parser
 from sandbox_service.commands.run import _call
 from sandbox_service.config import Settings, unknown_variables
+from sandbox_service.models import CODE_BYTES
 
 COMMANDS = [
     "serve",
@@ -142,11 +144,53 @@ def test_run_starts_no_service_where_plain_http_answers_tls(tmp_path: Path, caps
     assert f"does not speak TLS; use http://127.0.0.1:{server.server_port}" in capsys.readouterr().err
 
 
-def test_run_names_the_field_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "given", "told"),
+    [
+        ("--wall-s", "-1", "must be greater than 0"),
+        ("--timeout-s", "0", "must be greater than 0"),
+        ("--image", "a/b", "must be 1 to 64 of the characters A-Za-z0-9_-"),
+    ],
+)
+def test_run_names_the_option_that_is_wrong(
+    option: str, given: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As its help says, with exit code 2: the service was not asked."""
     program = tmp_path / "p.py"
     program.write_text("print(1)")
-    assert main(["run", str(program), "--wall-s", "-1"]) == 1
-    assert "wall_s" in capsys.readouterr().err
+    assert main(["run", str(program), option, given]) == 2
+    assert capsys.readouterr().err == f"sandbox-service: {option}: {told}\n"
+
+
+def test_run_names_the_file_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "p.py"
+    program.write_text("#" * (CODE_BYTES + 1))
+    assert main(["run", str(program)]) == 2
+    assert f"{program}: is {CODE_BYTES + 1} bytes long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("", "is empty: the API key should be in it"), ("two words", "api_key has a space")]
+)
+def test_run_refuses_a_key_that_is_none(
+    key: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it asks the service, or starts one."""
+    program, file = tmp_path / "p.py", tmp_path / "key"
+    program.write_text("print(1)")
+    file.write_text(f"{key}\n")
+    assert main(["run", str(program), "--api-key-file", str(file)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_run_says_that_nothing_answers_over_grpc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a URL like any other, and nobody at a terminal waits for a minute."""
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    begun = time.monotonic()
+    assert main(["run", str(program), "--url", "grpc://127.0.0.1:9"]) == 1
+    assert time.monotonic() - begun < 20
+    assert "no answer from grpc://127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_run_passes_text_as_it_is(tmp_path: Path) -> None:
@@ -167,12 +211,14 @@ def test_run_says_that_input_is_not_text(tmp_path: Path, capsys: pytest.CaptureF
     assert f"{text} is not UTF-8 (byte 2)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://localhost", ""])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "localhost", "ftp://localhost", "", "http://", "http://h:x", "grpc://"]
+)
 def test_run_asks_for_a_whole_url(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = tmp_path / "p.py"
     program.write_text("print(1)")
     assert main(["run", str(program), "--url", url]) == 2
-    assert f"{url!r} is no URL" in capsys.readouterr().err
+    assert f"{url!r} is not the address of a service" in capsys.readouterr().err
 
 
 def test_a_refused_gateway_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_all_at_once_means_half_of_the_queue_on_average() -> None:
     assert run.mean_s == pytest.approx(20_000 / found.calls_per_s / 2, rel=0.05)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("{}", "gateway: Field required"), ("no", "the file: Invalid JSON")])
+@pytest.mark.parametrize(("text", "complaint"), [("{}", "gateway: is required"), ("no", "the file: Invalid JSON")])
 def test_a_file_that_holds_no_costs_is_refused(
     text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
