@@ -17,7 +17,7 @@ from sandbox_service.cli import main
 from sandbox_service.commands.parser import parser
 from sandbox_service.commands.run import _call
 from sandbox_service.config import Settings, unknown_variables
-from sandbox_service.models import CODE_BYTES
+from sandbox_service.models import CODE_BYTES, Limits
 
 COMMANDS = [
     "serve",
@@ -68,6 +68,53 @@ def test_an_invalid_setting_is_told_by_its_variable(
     monkeypatch.setenv("SANDBOX_PORT", "99999")
     assert main(["config"]) == 2
     assert "SANDBOX_PORT=99999" in capsys.readouterr().err
+
+
+def test_a_default_that_no_call_would_get_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be lowered to the maximum without a word; a maximum alone lowers our own default."""
+    monkeypatch.setenv("SANDBOX_MAX_WALL_S", "5")
+    assert Settings().resolve(Limits())[0].wall_s == 5
+    monkeypatch.setenv("SANDBOX_DEFAULT_WALL_S", "120")
+    assert main(["serve"]) == 2
+    told = capsys.readouterr().err
+    assert "SANDBOX_DEFAULT_WALL_S=120.0: is more than SANDBOX_MAX_WALL_S, which is 5.0" in told
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "told"),
+    [
+        ("PORT", "abc", "must be a whole number"),
+        ("LOG_LEVEL", "INFO", "must be 'debug', 'info', 'warning' or 'error'"),
+        ("REDIS_PREFIX", "a:b", "must be one or more of the characters A-Za-z0-9_-"),
+        ("SLOTS", "-1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_setting_is_refused_in_plain_words(
+    variable: str, given: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"SANDBOX_{variable}", given)
+    assert main(["config"]) == 2
+    assert capsys.readouterr().err.splitlines()[1:] == [f"  SANDBOX_{variable}={given}: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sreve", "there is no 'sreve'; did you mean serve?"),
+        ("rootfs bild", "there is no 'bild'; did you mean build?"),
+        ("serve --prot 80", "there is no place for --prot; did you mean --port?"),
+        ("serve --grpcport=80", "there is no place for --grpcport=80; did you mean --grpc-port?"),
+        ("nothing-like-it", "there is no 'nothing-like-it'; choose from serve, gateway, worker,"),
+        ("run a.py b.py", "there is no place for b.py"),
+    ],
+)
+def test_what_may_be_meant_is_named(given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(given.split())
+    assert stopped.value.code == 2
+    assert meant in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["gateway", "worker"])
@@ -292,3 +339,14 @@ def test_settings_and_variables_of_others_are_not_taken_for_misspelt(monkeypatch
     assert unknown_variables() == {}
     monkeypatch.setenv("SANDBOX_GATEWAY_PORT", "8000")
     assert unknown_variables().keys() == {"SANDBOX_GATEWAY_PORT"}
+
+
+def test_config_names_variables_that_nothing_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks what is in force learns that this is not."""
+    monkeypatch.setenv("SANDBOX_PROT", "9000")
+    assert main(["config", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "no setting is called SANDBOX_PROT; did you mean SANDBOX_PORT?" in told.err
+    assert json.loads(told.out)
