@@ -27,6 +27,12 @@ def train(options: argparse.Namespace) -> int:
     if options.emit:
         from sandbox_service.integrations.emit import emit
 
+        if not isinstance(recipe.base, str):
+            others = ", ".join(name for name, other in RECIPES.items() if isinstance(other.base, str))
+            raise SetupError(
+                f"{recipe.name} is for this trainer alone, which makes its model and its problems: "
+                f"write another recipe for {options.emit}, with --recipe {others}"
+            )
         for path in emit(recipe, options.out):
             print(path)
         return 0
