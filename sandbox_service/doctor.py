@@ -203,7 +203,7 @@ def check_memory(overcommit: int, swap_kb: int, has_swap_limit: bool) -> Finding
 
 def check_grpc(version: str, missing: list[str]) -> Finding:
     if missing:
-        remedy = "pip install 'sandbox-service[server,grpc]'; HTTP needs nothing of it"
+        remedy = "pip install '.[server,grpc]' in a checkout of this project; HTTP needs nothing of it"
         return _hint("grpc", f"cannot be served: {', '.join(missing)} not installed", remedy)
     return _ok("grpc", f"can be served (--grpc-port): grpcio {version}")
 

@@ -64,7 +64,9 @@ def check_url(url: str) -> str:
             f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000 or grpc://127.0.0.1:50051"
         )
     if url.startswith("grpc") and importlib.util.find_spec("grpc") is None:
-        raise SetupError("grpc:// needs packages that are not installed: pip install 'sandbox-service[grpc]'")
+        raise SetupError(
+            "grpc:// needs packages that are not installed: pip install '.[grpc]' in a checkout of this project"
+        )
     return url.rstrip("/")
 
 

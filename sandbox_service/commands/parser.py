@@ -152,7 +152,8 @@ def _add_letters(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
-    train = _command(commands, "train", actions.train, "train a model by GRPO-RoC with a service in the loop")
+    summary = "train a model by GRPO-RoC with a service in the loop"
+    train = _command(commands, "train", actions.train, summary, examples.TRAIN)
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
     train.add_argument("--emit", choices=["verl"], help="write the recipe for another trainer and end")
@@ -166,6 +167,11 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     train.add_argument("--threads", type=int, default=1, help="of torch; the service wants CPUs too (default: 1)")
+    train.add_argument("--base", type=Path, metavar="FOLDER", help="start from this Qwen3 model, not from the recipe's")
+    for option, what in (("--sft", "SFT on these conversations"), ("--problems", "RL on these problems")):
+        train.add_argument(
+            option, type=Path, nargs="+", default=[], metavar="FILE", help=f"{what}, written by `train data`"
+        )
     under = train.add_subparsers(title="commands", metavar="COMMAND")
     data = _command(
         under, "data", actions.train_data, "turn published data sets into what trainers read", examples.DATA

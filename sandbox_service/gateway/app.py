@@ -127,7 +127,7 @@ def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Ga
     except ModuleNotFoundError as error:
         raise SetupError(
             f"SANDBOX_GRPC_PORT asks for gRPC, but its packages are not installed ({error.name} is missing): "
-            "pip install 'sandbox-service[server,grpc]'"
+            "pip install '.[server,grpc]' in a checkout of this project"
         ) from error
     return RpcServer(settings, calls, probes, gatekeeper)
 

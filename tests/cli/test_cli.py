@@ -350,3 +350,18 @@ def test_config_names_variables_that_nothing_reads(
     told = capsys.readouterr()
     assert "no setting is called SANDBOX_PROT; did you mean SANDBOX_PORT?" in told.err
     assert json.loads(told.out)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [(["mcp"], "uvicorn", "mcp"), (["mcp"], "mcp", "mcp"), (["gateway"], "uvicorn", "server")],
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(command: list[str], missing: str, extra: str) -> None:
+    """uvicorn is a package of both; whoever asked for `mcp` needs no server."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\nfrom sandbox_service.cli import main; sys.exit(main({command}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert ran.returncode == 2
+    assert f"`{command[0]}` needs the packages of `{extra}` ({missing} is missing)" in ran.stderr
+    assert f"pip install '.[{extra}]'" in ran.stderr
