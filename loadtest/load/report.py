@@ -83,21 +83,46 @@ def _phases(found: Mapping[str, Any]) -> list[str]:
 
 
 def _latency(found: Mapping[str, Any]) -> list[str]:
-    idle, single, stream = found["idle"], found["single"], found["stream"]
+    idle, single = found["idle"], found["single"]
     return [
         f"One `print(1)` at a time over HTTP: p50 {idle['latency_ms']['p50']:.1f} ms, p99 "
         f"{idle['latency_ms']['p99']:.1f} ms{_valid(idle)}. 64 single requests at once: {single['per_s']:.0f}/s, "
-        f"{single['service_cpu_ms_per_call']:.2f} ms of CPU each; streamed batches: {stream['per_s']:.0f}/s."
+        f"{single['service_cpu_ms_per_call']:.2f} ms of CPU each."
     ]
+
+
+_WAYS = {
+    "single": "HTTP, a connection for each call in flight",
+    "batch": "HTTP, batches of 64",
+    "stream": "HTTP, streamed batches of 64",
+    "gRPC": "gRPC `Run`, one connection",
+    "gRPC batch": "gRPC `RunBatch`, batches of 64, one connection",
+}
+
+
+def _fronts(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "| `print(1)`, 256 in flight | calls/s | p50, p99 ms | CPU ms a call: service | of it gateway | generator |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way, each in found.items():
+        used = each["cpu_ms_per_call"]
+        lines.append(
+            f"| {_WAYS[way]}{_valid(each)} | {each['per_s']:.0f} | {each['latency_ms']['p50']:.0f}, "
+            f"{each['latency_ms']['p99']:.0f} | {each['service_cpu_ms_per_call']:.2f} | {used['gateway']:.2f} | "
+            f"{used['generator']:.2f} |"
+        )
+    return lines
 
 
 def _step(found: Mapping[str, Any]) -> list[str]:
     cuts, share = found["latency_ms"], found["rate_per_s"] / found["capacity_per_s"]
     return [
-        f"One RL step: {found['calls']} calls (`{found['workload']}`) from {found['processes']} processes, open loop "
+        f"One RL step: {found['rollouts']} rollouts that think for {found['think_s']:.0f} s (mean) before each of "
+        f"their {found['calls']} calls (`{found['workload']}`), from {found['processes']} processes, open loop "
         f"at {found['rate_per_s']:.0f}/s ({share:.0%} of capacity): mean {cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, "
         f"p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; {found['lost']} lost, {found['duplicated']} duplicated, "
-        f"{found['wrong']} wrong{_valid(found)}."
+        f"{found['wrong']} wrong, {found['early']} due before their rollout had its last answer{_valid(found)}."
     ]
 
 
@@ -107,7 +132,8 @@ def _at_once(title: str) -> Callable[[Mapping[str, Any]], list[str]]:
         return [
             f"{found['calls']} calls (`{found['workload']}`) in flight at once as {title}: {found['lost']} lost, "
             f"{found['duplicated']} duplicated, {found['wrong']} wrong; all accepted after "
-            f"{found['filled_after_s']:.1f} s, then {found['per_s_while_draining']:.0f}/s; gateways "
+            f"{found['filled_after_s']:.1f} s, then {found['per_s_while_draining']:.0f}/s "
+            f"({found['to_steady']:.2f} of the steady {found['steady_per_s']:.0f}/s); gateways "
             f"{rss.get('gateway', 0):.0f} MiB, Redis {rss.get('redis', 0):.0f} MiB; a call ended at most "
             f"{moved:.1%} (p99) of all calls from its place in line{_valid(found)}."
         ]
@@ -167,6 +193,7 @@ _PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = 
     ("throughput", "Where the CPU time goes", _components),
     ("latency", "Latency", _latency),
     ("latency", "Phases of a call", _phases),
+    ("fronts", "HTTP and gRPC", _fronts),
     ("cores", "One CPU and all", _cores),
     ("step", "An RL step", _step),
     ("burst", "All at once, batches", _at_once("streamed batches of 64")),
@@ -189,7 +216,7 @@ def markdown(sections: Sections) -> str:
 def readme(sections: Sections) -> str:
     """The part of the report that README shows."""
     lines = [BEGIN, "", _machine(sections), "", "![Throughput and CPU time](loadtest/results/throughput.png)", ""]
-    for name in ("throughput", "latency", "step", "burst", "connections", "slots", "workers"):
+    for name in ("throughput", "latency", "fronts", "step", "burst", "connections", "slots", "workers"):
         if name in sections:
             render = next(each for section, _, each in _PARTS if section == name)
             lines += [*render(sections[name]["found"]), ""]

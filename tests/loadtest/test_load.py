@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,7 @@ import pytest
 from loadtest.load import cost, report, traffic
 from loadtest.load.crowd import Outcome
 from loadtest.load.drive import Driver, Plan, Record, Transport
+from loadtest.load.step import THINK_S, schedule
 from sandbox_service.embedded import die_with
 from sandbox_service.models import Result, Status
 
@@ -74,6 +78,23 @@ async def test_a_wrong_answer_and_no_answer_are_told() -> None:
     record = await Driver(Plan((url,), Transport.SINGLE, 1), [wrong], time.monotonic(), lambda _: None).run()
     assert "no answer" in record.faults[0]
     assert record.done == []
+
+
+def test_the_rollouts_of_a_step_think_and_its_rate_is_even() -> None:
+    """Of 400 rollouts: 2.75 calls each, all within the step, as many in its first quarter as in its last (a step in
+    which all begin at once, or end when the last has thought, would be full in the middle and empty at its ends)."""
+    plan = schedule(400, 100.0, seed=3)
+    assert len(plan.due_s) == 1100
+    assert plan.due_s == sorted(plan.due_s)
+    assert plan.due_s[0] >= 0
+    assert plan.due_s[-1] < 100
+    quarters = Counter(int(at // 25) for at in plan.due_s)
+    assert all(220 <= quarters[quarter] <= 330 for quarter in range(4)), quarters
+    times: dict[int, list[float]] = {}
+    for at, rollout in zip(plan.due_s, plan.rollout, strict=True):
+        times.setdefault(rollout, []).append(at)
+    gaps = [later - earlier for each in times.values() for earlier, later in itertools.pairwise(each)]
+    assert statistics.median(gaps) > 0.5 * THINK_S
 
 
 def test_a_lost_and_a_duplicated_call_are_counted() -> None:
@@ -145,7 +166,11 @@ def test_a_short_run_of_the_whole_measures_and_reports(tmp_path: Path) -> None:
     """Baselines, floor, step, burst: every call comes back once and right; the report has figures for each part."""
     command = [sys.executable, "-m", "loadtest.load", "--quick", "--out", str(tmp_path)]
     run = subprocess.run(
-        [*command, "--only", "throughput,step,burst,connections"], cwd=ROOT, capture_output=True, text=True, timeout=500
+        [*command, "--only", "throughput,fronts,step,burst,connections"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
     )
     assert run.returncode in (0, 2), run.stderr  # 2: this machine is busy with other tests
     sections = report.load(tmp_path)
@@ -153,6 +178,10 @@ def test_a_short_run_of_the_whole_measures_and_reports(tmp_path: Path) -> None:
         found = sections[name]["found"]
         assert (found["lost"], found["duplicated"], found["wrong"]) == (0, 0, 0)
         assert found["first_answer_after_filled_s"] > 0 if name != "step" else found["latency_ms"]["p50"] > 0
+    ways = sections["fronts"]["found"]
+    assert set(ways) == {way.value for way in Transport}
+    for way, found in ways.items():
+        assert (found["answered"], found["lost"], found["wrong"]) == (found["calls"], 0, 0), way
     turn = sections["throughput"]["found"]["print"]["turns"][0]
     for part in ("gateway", "worker", "zygote", "child"):
         assert turn["service"]["cpu_ms_per_call"][part] > 0, part
