@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from loadtest.load import profile
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "loadtest" / "results"
 BEGIN, END = "<!-- load report -->", "<!-- end of load report -->"
@@ -202,6 +204,7 @@ _PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = 
     ("replay", "A recorded log", _replay),
     ("slots", "Slots", _slots),
     ("workers", "Workers", _workers),
+    ("profile", "Profile", profile.markdown),
 )
 
 
@@ -229,6 +232,8 @@ def write(sections: Sections, folder: Path) -> None:
     """Write report.md and the plots."""
     (folder / "report.md").write_text(markdown(sections))
     _plot_ratios(sections, folder / "throughput.png")
+    if "profile" in sections:
+        profile.plot(sections["profile"]["found"], folder / "profile.png")
     for name in ("step", "burst", "connections", "replay"):
         if name in sections:
             _plot_series(sections[name]["found"], name, folder / f"{name}.png")

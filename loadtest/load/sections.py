@@ -22,6 +22,7 @@ from loadtest.load.at_once import burst, connections
 from loadtest.load.bench import BATCH, Bench
 from loadtest.load.cluster import Cluster, cluster
 from loadtest.load.drive import Plan, Transport
+from loadtest.load.profile import profile
 from loadtest.load.step import step
 
 
@@ -216,6 +217,6 @@ def cores(bench: Bench) -> dict[str, Any]:
 Section = Callable[[Bench], dict[str, Any]]
 SECTIONS: dict[str, Section] = {
     each.__name__: each
-    for each in (throughput, latency, fronts, step, burst, connections, cores, workers, slots, mixes)
+    for each in (throughput, latency, fronts, step, burst, connections, cores, workers, slots, mixes, profile)
 }
 """All but `replay`, which needs a log."""

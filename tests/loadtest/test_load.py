@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.load import cost, report, traffic
+from loadtest.load import cost, report, samples, traffic
 from loadtest.load.crowd import Outcome
 from loadtest.load.drive import Driver, Plan, Record, Transport
 from loadtest.load.step import THINK_S, schedule
@@ -120,6 +120,34 @@ def test_own_cpu_time_is_not_taken_for_that_of_others() -> None:
     assert used.cpu_s["generator"] > 0.1
 
 
+def test_a_sample_is_given_to_its_part_and_to_what_led_there() -> None:
+    """What a zygote forks while it is watched is a child, and what that forks; an init, forked before, is not."""
+    text = """python3.11     0/0     PERF_RECORD_FORK(30:30):(10:10)
+python3.11     0/0     PERF_RECORD_FORK(31:31):(30:30)
+python3.11 31/31 cpu-clock:
+\tffffffff8117c3a1 do_wp_page ([kernel.kallsyms])
+\tffffffff81601285 asm_exc_page_fault ([kernel.kallsyms])
+\t    7f12bd8423cd _PyEval_EvalFrameDefault (/usr/lib/libpython3.11.so.1.0)
+
+python3.11 11/11 cpu-clock:
+\tffffffff81f1a000 mntput ([kernel.kallsyms])
+\tffffffff81f1a3c0 __x64_sys_umount ([kernel.kallsyms])
+\tffffffff81601285 do_syscall_64 ([kernel.kallsyms])
+
+a b 40/40 cpu-clock:
+\t    7f12bd8423cd main (/usr/bin/true)
+
+swapper     0/0     cpu-clock:
+\tffffffff821f2c2b pv_native_safe_halt ([kernel.kallsyms])
+"""
+    found = samples.Samples()
+    samples.read(text.splitlines(), {10: "zygote", 11: "init"}, found)
+    assert found.kinds == {"child": {"page faults": 1}, "init": {"system calls": 1}}
+    assert found.functions["child"] == {"do_wp_page (page fault)": 1}
+    assert found.functions["init"] == {"mntput (umount)": 1}
+    assert (found.idle, found.others) == (1, 1)
+
+
 @contextmanager
 def recorder(service: str, log: Path) -> Iterator[str]:
     with socket.socket() as trial:
@@ -182,6 +210,10 @@ def test_a_short_run_of_the_whole_measures_and_reports(tmp_path: Path) -> None:
     assert set(ways) == {way.value for way in Transport}
     for way, found in ways.items():
         assert (found["answered"], found["lost"], found["wrong"]) == (found["calls"], 0, 0), way
+    for found in sections["profile"]["found"]["cases"].values():
+        assert found["counted"]["faults_per_call"]["child"] > found["floor"]["faults"] > 0
+        if "missing" not in found["sampled"]:
+            assert found["sampled"]["kinds"]["child"]["page faults"] > 0
     turn = sections["throughput"]["found"]["print"]["turns"][0]
     for part in ("gateway", "worker", "zygote", "child"):
         assert turn["service"]["cpu_ms_per_call"][part] > 0, part
