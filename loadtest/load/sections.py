@@ -40,6 +40,9 @@ def throughput(bench: Bench) -> dict[str, Any]:
             turns = []
             for _ in range(scale.rounds):
                 sent = bench.closed(service, case, calls, Transport.BATCH, 4)
+                empty = sent
+                if case != "print":
+                    empty = bench.closed(service, f"empty {case}", calls // 2, Transport.BATCH, 4)
                 bench.begin(f"{case}: baselines", 3)
                 bare = baselines.cold(case, max(8, calls // share))
                 bench.told(1)
@@ -53,26 +56,28 @@ def throughput(bench: Bench) -> dict[str, Any]:
                         "cold": asdict(bare),
                         "jailed": asdict(jailed) if jailed else None,
                         "floor": asdict(forked),
-                        **_ratios(sent, bare, jailed, forked),
+                        **_ratios(sent, bare, jailed),
+                        **_to_floor("cpu_to_floor", "core_to_floor", sent, forked),
+                        **_to_floor("empty_to_floor", "empty_core_to_floor", empty, forked),
                     }
                 )
             cases[case] = {"turns": turns, **_median(turns)}
     return cases
 
 
-def _ratios(
-    sent: crowd.Outcome, bare: baselines.Rate, jailed: baselines.Rate | None, forked: baselines.Rate
-) -> dict[str, Any]:
-    calls = max(1, sent.answered)
-    used = sent.account.cpu_s
-    core = sum(used.get(part, 0.0) for part in ("worker", "zygote", "init", "child"))
+def _ratios(sent: crowd.Outcome, bare: baselines.Rate, jailed: baselines.Rate | None) -> dict[str, Any]:
     return {
         "to_cold": sent.per_s / bare.per_s,
         "to_jailed": sent.per_s / jailed.per_s if jailed else None,
-        "cpu_to_cold": bare.cpu_ms / (1000 * sent.account.service_s / calls),
-        "cpu_to_floor": 1000 * sent.account.service_s / calls / forked.cpu_ms,
-        "core_to_floor": 1000 * core / calls / forked.cpu_ms,
+        "cpu_to_cold": bare.cpu_ms * sent.answered / (1000 * sent.account.service_s),
     }
+
+
+def _to_floor(whole: str, core: str, sent: crowd.Outcome, forked: baselines.Rate) -> dict[str, float]:
+    """CPU time of a call in multiples of the floor: of the whole service, and of what executes it alone."""
+    floor_s = forked.cpu_ms * max(1, sent.answered) / 1000
+    executing_s = sum(sent.account.cpu_s.get(part, 0.0) for part in ("worker", "zygote", "init", "child"))
+    return {whole: sent.account.service_s / floor_s, core: executing_s / floor_s}
 
 
 def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -81,6 +86,7 @@ def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return statistics.median(values) if values else None
 
     names = ("to_cold", "to_jailed", "cpu_to_cold", "cpu_to_floor", "core_to_floor")
+    names += ("empty_to_floor", "empty_core_to_floor")
     return {
         **{name: median(name) for name in names},
         "per_s": statistics.median(turn["service"]["per_s"] for turn in turns),
