@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return _FAILED
     except SandboxError as error:
-        where = f" ({error.field})" if error.field else ""
-        print(f"sandbox-service: {error.message}{where}", file=sys.stderr)
+        print(f"sandbox-service: {error.message}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         if error.filename is None and error.errno not in _CANNOT_WRITE:

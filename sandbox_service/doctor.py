@@ -161,7 +161,7 @@ def check_jail(trial: JailTrial) -> Finding:
 
 def check_redis(where: str, trouble: str) -> Finding:
     if trouble:
-        return _lack("redis", trouble, "see the message; `serve` without SANDBOX_REDIS_URL brings its own server")
+        return _lack("redis", trouble, "without SANDBOX_REDIS_URL, `serve` brings a server of its own")
     return _ok("redis", where)
 
 
@@ -299,7 +299,7 @@ def refuse_if_unsafe(settings: Settings) -> None:
     lacks = [finding for finding in examine(settings) if finding.verdict is Verdict.LACK]
     if lacks:
         told = "\n".join(f"  {lack.name}: {lack.found}\n    {lack.remedy}" for lack in lacks)
-        raise SetupError(f"this machine cannot run the service safely:\n{told}")
+        raise SetupError(f"the service cannot run here as things are:\n{told}")
 
 
 def report(settings: Settings, *, as_json: bool) -> int:

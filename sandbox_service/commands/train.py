@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandbox_service.client import AsyncSandboxClient
+from sandbox_service.commands.run import read_key
 from sandbox_service.errors import SetupError
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ def train(options: argparse.Namespace) -> int:
     if options.emit:
         from sandbox_service.integrations.emit import emit
 
+        if not isinstance(recipe.base, str):
+            others = ", ".join(name for name, other in RECIPES.items() if isinstance(other.base, str))
+            raise SetupError(
+                f"{recipe.name} is for this trainer alone, which makes its model and its problems: "
+                f"write another recipe for {options.emit}, with --recipe {others}"
+            )
         for path in emit(recipe, options.out):
             print(path)
         return 0
@@ -57,7 +64,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, url: str, found: Given) 
     from sandbox_service.trainer.train import use_threads
 
     use_threads(options.threads)
-    key = options.api_key_file.read_text().strip() if options.api_key_file else None
+    key = read_key(options.api_key_file)
     begun = time.monotonic()
 
     def say(line: str) -> None:
