@@ -33,6 +33,7 @@ from sandbox_service.gateway.edge import Edge, Endpoint
 from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.server import Server
 from sandbox_service.queue import Queue
+from sandbox_service.reasons import closest
 
 if TYPE_CHECKING:
     from sandbox_service.gateway.rpc.server import RpcServer
@@ -129,7 +130,7 @@ def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Ga
     except ModuleNotFoundError as error:
         raise SetupError(
             f"SANDBOX_GRPC_PORT asks for gRPC, but its packages are not installed ({error.name} is missing): "
-            "pip install 'sandbox-service[server,grpc]'"
+            "pip install '.[server,grpc]' in a checkout of this project"
         ) from error
     return RpcServer(settings, calls, probes, gatekeeper)
 
@@ -164,14 +165,24 @@ def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Endpoint]]:
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
-    if error.status_code == WrongMethod.http:
-        refusal = WrongMethod("this route does not take this method; see /openapi.json")
-        return compat.problem(path, refusal, {"Allow": ", ".join(_methods(request))})
-    return compat.problem(path, NotFound("no such route; see /openapi.json"))
+    bare = path.rstrip("/")
+    # With a slash at its end any path is the front page of a dialect, which takes GET: not what a POST is after.
+    if error.status_code == WrongMethod.http and (bare == path or not bare):
+        methods = ", ".join(_methods(request, path))
+        refusal = WrongMethod(f"this route takes {methods} and no other method; see /openapi.json")
+        return compat.problem(path, refusal, {"Allow": methods})
+    known = [route.path for route in _routes_of(request) if route.include_in_schema]
+    meant = bare if bare != path and _methods(request, bare) else closest(bare, known)
+    hint = f"; did you mean {meant[:200]}?" if meant else "; see /openapi.json"
+    return compat.problem(bare, NotFound(f"no such route{hint}"))
 
 
-def _methods(request: Request) -> list[str]:
+def _methods(request: Request, path: str) -> list[str]:
     """Return every method that the path takes. Each of them is a route of its own, and the router names just one."""
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    scope = {**request.scope, "path": path}
+    matching = [route for route in _routes_of(request) if route.matches(scope)[0] is not Match.NONE]
     return sorted(method for route in matching for method in route.methods or ())
+
+
+def _routes_of(request: Request) -> list[APIRoute]:
+    return [route for route in request.app.routes if isinstance(route, APIRoute)]
