@@ -18,6 +18,7 @@ from sandbox_service.client._progress import Bar
 from sandbox_service.client._retries import Retries
 from sandbox_service.client._stats import Stats
 from sandbox_service.client._transport import Transport, check_url
+from sandbox_service.errors import InvalidOption
 from sandbox_service.models import BATCH_CALLS, Call, Checked, Checks, CheckStatus, Result, Ticket
 
 T = TypeVar("T")
@@ -37,8 +38,8 @@ class AsyncSandboxClient:
     while others are under way, in one stream that brings back each Result as it finishes.
 
     `url`: one gateway, or several of the same service, which take turns and stand in for each other; `http://`, or
-    `grpc://` with the extra `grpc` (`https://`, `grpcs://`). ValueError: it is no address. `max_connections`: streams
-    at once to all of them; more calls wait here.
+    `grpc://` with the extra `grpc` (`https://`, `grpcs://`). InvalidOption: it is no address. `max_connections`:
+    streams at once to all of them; more calls wait here.
 
     One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
     fork (but not over gRPC, whose library is not made for it). Close it in each event loop that used it (`async with`
@@ -61,7 +62,7 @@ class AsyncSandboxClient:
         if not 1 <= coalesce_calls <= BATCH_CALLS:
             raise ValueError(f"coalesce_calls must be 1 to {BATCH_CALLS}")
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError(
+            raise InvalidOption(
                 "api_key has a space, a line end or another character that no key has; strip what was read"
             )
         self._options = Options(urls, api_key, retries, coalesce_calls, coalesce_s, max_connections)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox_service.errors import SetupError
 from sandbox_service.queue import NO_LIMITS, Policy
-from sandbox_service.reasons import reason
+from sandbox_service.reasons import flaws
 
 
 class _File(BaseModel):
@@ -49,5 +49,5 @@ class Tenants:
         except tomllib.TOMLDecodeError as error:
             raise SetupError(f"{self._file} is not valid TOML: {error}") from error
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, each['loc']))}: {reason(_File, each)}" for each in error.errors()]
+            wrong = [f"{field}: {why}" for field, why in flaws(_File, error)]
             raise SetupError(f"{self._file} is not valid:\n  " + "\n  ".join(wrong)) from error

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox_service.errors import SetupError
+from sandbox_service.worker.schedstat import run_delay_s
 
 ROOT = Path("/sys/fs/cgroup")
 _GROUP = "sandbox-service"
@@ -279,14 +280,6 @@ class LeafV2(Leaf):
     def remove(self) -> None:
         self._close()
         self._folder.rmdir()
-
-
-def run_delay_s(thread: int) -> float:
-    """Seconds for which a thread waited for a CPU; 0 if it is gone or the kernel does not tell."""
-    try:
-        return int(Path(f"/proc/{thread}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def _field(text: str, name: str) -> int:

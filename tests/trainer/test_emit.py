@@ -27,6 +27,13 @@ def emitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return tmp_path / "verl"
 
 
+def test_a_recipe_of_this_trainer_alone_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nano`, the default: scripts for a cluster would ask for a model that nobody has."""
+    assert main(["train", "--emit", "verl", "--out", str(tmp_path / "verl")]) == 2
+    assert "write another recipe for verl, with --recipe rstar2-14b" in capsys.readouterr().err
+    assert not (tmp_path / "verl").exists()
+
+
 @pytest.mark.parametrize(("gpus", "nodes"), [(8, 1), (64, 8)])
 def test_the_launch_script_runs_three_stages(emitted: Path, tmp_path: Path, gpus: int, nodes: int) -> None:
     """With a verl that only notes how it is called; the filter run's result is there already."""

@@ -1,0 +1,46 @@
+"""What is wrong with a document is told in words that go with the name of its field, the best hint first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from sandbox_service.models import Batch, Call
+from sandbox_service.reasons import flaws
+
+
+def _flaws(model: type[Call | Batch], document: Any) -> list[tuple[str, str]]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(document, strict=True)
+    return list(flaws(model, caught.value))
+
+
+def test_an_unknown_name_is_told_before_the_field_that_is_missing_for_it() -> None:
+    """Who reads the first line alone learns what to change."""
+    told = _flaws(Call, {"cod": "print(1)"})
+    assert told == [("cod", "there is no such field; did you mean code?"), ("code", "is required")]
+    assert next(iter(_flaws(Batch, {"call": []})))[1].endswith("did you mean calls?")
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "told"),
+    [
+        ("code", 1, "must be a string"),
+        ("id", "a b", "must be 1 to 64 of the characters A-Za-z0-9_-"),
+        ("args", ["x"] * 257, "must have at most 256 items, not 257"),
+        ("show_last_value", "yes", "must be true or false"),
+        ("env", [], "must be an object"),
+        ("seed", 1.5, "must be a whole number"),
+        ("compare", "equal", "must be 'exact', 'strip' or 'lines'"),
+        ("timeout_s", 0, "must be greater than 0"),
+        ("network", "internet", "must be 'none' or 'loopback'"),
+    ],
+)
+def test_a_flaw_is_told_in_plain_words(field: str, given: Any, told: str) -> None:
+    assert _flaws(Call, {"code": "", field: given}) == [(field, told)]
+
+
+def test_the_name_of_a_label_is_a_place_too() -> None:
+    assert _flaws(Call, {"code": "", "labels": {"a b": ""}})[0][0] == "labels.a b"
