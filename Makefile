@@ -7,7 +7,7 @@
 # make chaos     every fault of the acceptance list under load, with a client that knows each answer; about 10 minutes
 # make integrations-test  contract tests inside verl and TRL, in an environment of their own (2 GB)
 # make soak      100,000 calls, a fifth of them hostile: nothing may grow, nothing may get slower
-# make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for a minute's worth
+# make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for two minutes'
 # make load-results  the last report's figures into README.md, docs/performance.md, CAPACITY.md and the costs of `plan`
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
 # make train-demo  a policy from nothing: SFT, three stages of GRPO-RoC, evaluation, report in runs/demo

@@ -43,8 +43,8 @@ class Bar:
 
 _CHEAPER = (
     "Page faults fall only with the pages that a child writes: with an interpreter that writes no reference counts "
-    "into shared objects (immortal ones, CPython 3.12 and later), or with smaller images. What worker, gateway and Redis "
-    "take is Python and round trips: fewer of them, or a worker that is not Python."
+    "into shared objects (immortal ones, CPython 3.12 and later), or with smaller images. What worker, gateway and "
+    "Redis take is Python and round trips: fewer of them, or a worker that is not Python."
 )
 _SPREAD = "What the programs themselves take is in both rates; the rest is as above."
 
