@@ -55,7 +55,7 @@ metadata.version = lambda name: "9.9.9" if name == "verl" else version(name)
 import sandbox_service.integrations.verl.plugin
 """
     shown = ran([sys.executable, "-c", program], tmp_path)
-    assert "sandbox-service: tested with verl 0.9.1, this is 9.9.9" in shown.stderr
+    assert "tested with verl 0.9.1, this is 9.9.9; if something is odd: pip install verl==0.9.1" in shown.stderr
 
 
 @pytest.mark.parametrize(("hook", "part"), [
@@ -67,4 +67,7 @@ def test_a_hook_that_is_gone_is_told_loudly(hook: str, part: str, tmp_path: Path
     program = f"import sys; sys.modules[{hook!r}] = None; import sandbox_service.integrations.verl.plugin"
     shown = ran([sys.executable, "-c", program], tmp_path)
     assert shown.returncode != 0
-    assert re.search(rf"sandbox-service: {part} does not load with verl 0\.9\.1: .*{re.escape(hook)}", shown.stderr)
+    assert re.search(
+        rf"^sandbox-service: {part} does not fit verl 0\.9\.1 and is left out: .*{re.escape(hook)}.* What to do: "
+        r"pip install verl==0\.9\.1$", shown.stderr, re.MULTILINE,
+    )  # fmt: skip

@@ -13,9 +13,11 @@ from uuid import uuid4
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
 from sandbox_service.integrations.episode import Bounds, HuggingFace, Sampled, play
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.integrations.verl.settings import client, section
 from sandbox_service.trainer.prompts import IM_END, TEMPLATES
 
+fits("agent_loop")
 _log = logging.getLogger(__name__)
 
 

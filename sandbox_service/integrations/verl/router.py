@@ -18,8 +18,10 @@ from typing import Any
 
 import ray
 
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.trainer.scheduler import Abort, Generate, Policy, Scheduler
 
+fits("router")
 _AT_ONCE = 1_000_000
 
 
