@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from sandbox_service import __version__, logs
+from sandbox_service import __version__, garbage, logs
 from sandbox_service.config import Settings
 from sandbox_service.errors import NotFound, SandboxError, SetupError, WrongMethod
 from sandbox_service.gateway import openapi
@@ -29,7 +29,7 @@ from sandbox_service.gateway.api import Api
 from sandbox_service.gateway.auth import Gatekeeper
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat import routes as compat
-from sandbox_service.gateway.edge import Edge
+from sandbox_service.gateway.edge import Edge, Endpoint
 from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.server import Server
 from sandbox_service.queue import Queue
@@ -81,7 +81,8 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
     app.state.calls, app.state.probes, app.state.gatekeeper = calls, probes, gatekeeper
     app.state.stop, app.state.rpc = stop, rpc
     app.router.route_class = _PlainRoute
-    for method, path, endpoint in _routes(Api(settings, calls), probes):
+    routes = _routes(Api(settings, calls), probes)
+    for method, path, endpoint in routes:
         app.add_api_route(path, endpoint, methods=[method], **openapi.operation(method, path))
     for method, path, endpoint in compat.routes(settings, gatekeeper, calls, queue):
         app.add_api_route(path, endpoint, methods=[method], include_in_schema=False)
@@ -92,7 +93,8 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
 
     app.add_api_route("/openapi.json", schema, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_middleware(Edge, gatekeeper=gatekeeper)
+    direct = {(method, path): endpoint for method, path, endpoint in routes if "{" not in path}
+    app.add_middleware(Edge, gatekeeper=gatekeeper, endpoints=direct)
     return app
 
 
@@ -114,7 +116,8 @@ async def _serve(settings: Settings) -> None:
     try:
         app = create_app(settings, queue)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, app.state.gatekeeper, app.state.calls)
-        await Server(app, settings, stopping=app.state.stop, release=app.state.calls.release).run_until_stopped()
+        garbage.settle()
+        await Server(app, settings, app.state.calls, stopping=app.state.stop).run_until_stopped()
     finally:
         await queue.close()
 
@@ -143,7 +146,7 @@ def _reload(gatekeeper: Gatekeeper, calls: Calls) -> None:
             log.info(f"{what}_reloaded")
 
 
-def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
+def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Endpoint]]:
     return [
         ("POST", "/v1/calls", api.post_call),
         ("GET", "/v1/calls/{id}", api.get_call),
