@@ -138,6 +138,26 @@ def test_masked_copies_stand_in_for_lost_rollouts(model_folder: Path, tmp_path: 
     assert any(not torch.equal(before[name], weight) for name, weight in made.model.named_parameters())
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_trl_learns_nothing_where_the_mask_is_0(masked: bool, model_folder: Path, tmp_path: Path) -> None:
+    """What the copies rely on, in TRL's own trainer: rollouts with a signal, all of their tokens masked or none."""
+
+    def rollouts(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {"prompt_ids": [], "completion_ids": [], "env_mask": [], "reward": []}
+        for index, _ in enumerate(prompts):
+            columns["prompt_ids"].append([1, 2, 3])
+            columns["completion_ids"].append([4, 5 + index])
+            columns["env_mask"].append([0, 0] if masked else [1, 1])
+            columns["reward"].append(float(index % 2))
+        return {**columns, "logprobs": None}  # type: ignore[dict-item]
+
+    made = trainer(model_folder, tmp_path, rollout_func=rollouts)
+    before = {name: weight.clone() for name, weight in made.model.named_parameters()}
+    made.train()
+    assert made.state.log_history[0]["reward"] == 0.5
+    assert masked == all(torch.equal(before[name], weight) for name, weight in made.model.named_parameters())
+
+
 async def test_the_tool_for_trls_own_loop(service_url: str) -> None:
     """TRL reads the schema from the signature; it is the one of the paper."""
     from transformers.utils import get_json_schema
