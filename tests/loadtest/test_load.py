@@ -177,6 +177,7 @@ async def test_what_a_client_does_can_be_recorded_and_sent_again(tmp_path: Path)
             for number in range(2):
                 answer = await client.post(f"{address}/v1/calls", json={"code": "print(1)", "id": f"x{number}"})
                 assert answer.json()["stdout"] == "1\n"
+            await client.post(f"{address}/run_code", json={"code": "print(1)", "language": "python"})  # no Call
     server.close()
     first, second = map(json.loads, log.read_text().splitlines())
     assert first["call"] == {"code": "print(1)"}
