@@ -53,6 +53,8 @@ def answer(model: httpx.Client, name: str, question: str, sandbox: SandboxClient
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     service, name, question = sys.argv[1:]
     base = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
     key = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}

@@ -116,13 +116,13 @@ def _jail_path(path: str) -> str:
 
 def _base64_content(content: Any) -> str:
     if not isinstance(content, str):
-        raise ValueError("must be a base64 string")
+        raise ValueError("must be the file's bytes as a base64 string: base64.b64encode(content).decode() in Python")
     if len(content) > 4 * (FILE_BYTES // 3 + 1):
         raise ValueError(f"is too long; a file is at most {FILE_BYTES} bytes")
     try:
         size = len(base64.b64decode(content, validate=True))
     except ValueError as error:
-        raise ValueError(f"is not valid base64: {error}") from error
+        raise ValueError(f"is not valid base64, which the file's bytes are sent in: {error}") from error
     if size > FILE_BYTES:
         raise ValueError(f"is {size} bytes long; a file is at most {FILE_BYTES} bytes")
     return content

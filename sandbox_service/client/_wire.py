@@ -57,6 +57,9 @@ def prepare(code: str | Call, fields: Mapping[str, object]) -> Call:
     """Return a Call that has an id and a deadline. InvalidCall names the field that is wrong."""
     if isinstance(code, Call) and fields:
         raise TypeError("fields go with code given as text; a Call carries its own")
+    if not isinstance(code, str | Call):
+        kind = type(code).__name__
+        raise InvalidCall(f"code: must be a program as text, or a Call, not of type {kind}", field="code")
     call = code if isinstance(code, Call) else _validate(Call, {"code": code, **fields})
     added = {"id": call.id or uuid.uuid4().hex, "timeout_s": call.timeout_s or DEFAULT_TIMEOUT_S}
     return call.model_copy(update=added)
@@ -96,6 +99,18 @@ def again(call: Call, first_id: str, number: int) -> Call:
     room = ID_LENGTH - len(suffix)
     stem = first_id if len(first_id) <= room else hashlib.sha256(first_id.encode()).hexdigest()[:room]
     return call.model_copy(update={"id": stem + suffix})
+
+
+def id_of(kind: Kind, which: str | Ticket) -> str:
+    """Return the id that somebody asks for by itself or by its ticket."""
+    if isinstance(which, str):
+        return which
+    if not isinstance(which, Ticket):
+        raise InvalidCall(f"id: must be an id or a Ticket, not of type {type(which).__name__}", field="id")
+    if not which.url.startswith(_place(kind, "")):
+        other = "wait, get and cancel" if kind == "batches" else "wait_batch, get_batch and cancel_batch"
+        raise InvalidCall(f"id: what this Ticket is for is asked for with {other}", field="id")
+    return which.id
 
 
 def submit(call: Call) -> Request:
