@@ -210,7 +210,9 @@ _PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = 
 
 
 def markdown(sections: Sections) -> str:
-    lines = ["# Load report", "", _machine(sections), "", "## Bars", "", *bars.table(sections), ""]
+    lines = ["# Load report", "", _machine(sections), ""]
+    if any(bars.judge(sections)):
+        lines += ["## Bars", "", *bars.table(sections), ""]
     for name, title, render in _PARTS:
         if name in sections:
             lines += [f"## {title}", "", *render(sections[name]["found"]), ""]

@@ -28,6 +28,8 @@ SMALL = {
 }
 EMPTY = {f"empty {case}": (f"import {case}\nprint(1)", "1\n") for case in ("numpy", "sympy")}
 
+MATH = {"print": 7, "numpy": 2, "sympy": 1}
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
@@ -55,7 +57,7 @@ def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
     if name.endswith(".jsonl"):
         return recorded(Path(name))[0]
     if name == "math":
-        parts = [*shots("print", 7), *shots("numpy", 2), *shots("sympy", 1)]
+        parts = [shot for case, weight in MATH.items() for shot in shots(case, weight)]
         return random.Random(seed).choices(parts, k=count)  # noqa: S311
     if name == "humaneval":
         items = workload.humaneval()

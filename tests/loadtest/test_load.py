@@ -177,6 +177,7 @@ async def test_what_a_client_does_can_be_recorded_and_sent_again(tmp_path: Path)
             for number in range(2):
                 answer = await client.post(f"{address}/v1/calls", json={"code": "print(1)", "id": f"x{number}"})
                 assert answer.json()["stdout"] == "1\n"
+            await client.post(f"{address}/run_code", json={"code": "print(1)", "language": "python"})  # no Call
     server.close()
     first, second = map(json.loads, log.read_text().splitlines())
     assert first["call"] == {"code": "print(1)"}
@@ -193,13 +194,8 @@ async def test_what_a_client_does_can_be_recorded_and_sent_again(tmp_path: Path)
 def test_a_short_run_of_the_whole_measures_and_reports(tmp_path: Path) -> None:
     """Baselines, floor, step, burst: every call comes back once and right; the report has figures for each part."""
     command = [sys.executable, "-m", "loadtest.load", "--quick", "--out", str(tmp_path)]
-    run = subprocess.run(
-        [*command, "--only", "throughput,fronts,step,burst,connections"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    command += ["--only", "throughput,fronts,step,burst,connections,profile"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert run.returncode in (0, 2), run.stderr  # 2: this machine is busy with other tests
     sections = report.load(tmp_path)
     for name in ("step", "burst", "connections"):

@@ -53,7 +53,7 @@ class Router:
     async def acquire_server(self, request_id: str, prompt_ids: list[int] | None = None) -> tuple[str, Any]:
         """Wait for a place. `prompt_ids`: all tokens of the trajectory so far."""
         if not self._servers:
-            raise RuntimeError("no servers to route to")
+            raise RuntimeError("No available servers in load balancer")  # these words tell verl to ask again
         length = len(prompt_ids or ())
         trajectory = self._trajectories.get(request_id)
         if trajectory is None:

@@ -36,6 +36,8 @@ class _RoC:
         self._how = Selection(**{name: options.pop(name) for name in _SELECTION if name in options})
         self._seed = options.pop("seed", 0)
         if options.pop("refill", False):
+            if "train_batch_size" not in options:
+                raise ValueError("sampler_kwargs: refill needs train_batch_size, which is data.train_batch_size")
             kwargs |= {
                 "filter_groups_metric": FILTER_GROUPS_REWARD_METRIC,
                 "train_batch_size": options.pop("train_batch_size"),
