@@ -39,18 +39,20 @@ class Api:
 
     def __init__(self, settings: Settings, calls: Calls) -> None:
         self._calls = calls
+        self._standing = calls.standing
         self._max_wait_s = settings.max_wait_s
         self._max_body = settings.max_body_mb * 2**20
 
     async def post_call(self, request: Request) -> Response:
         with refusals_counted():
-            arrived = time.monotonic()
+            arrived, tenant = time.monotonic(), _tenant(request)
             keep = _wants_ticket(request)
             body = await read_unparsed(request, self._max_body)
-            if (refusal := self._calls.refused_already(_tenant(request), body)) is not None:
-                return problem(refusal)
+            if (refusal := self._standing.find(tenant, body)) is not None:
+                self._standing.learn(request.scope, body, tenant)
+                return refusal.response
             call = parse(Call, body)
-            wait = await self._calls.admit(_tenant(request), call, arrived=arrived, keep=keep)
+            wait = await self._calls.admit(tenant, call, arrived=arrived, keep=keep)
         url = f"/v1/calls/{wait.keys[0][1]}"
         with wait:
             if keep:

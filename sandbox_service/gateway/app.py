@@ -113,7 +113,9 @@ async def _serve(settings: Settings) -> None:
     try:
         app = create_app(settings, queue)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, app.state.gatekeeper, app.state.calls)
-        await Server(app, settings, stopping=app.state.stop, release=app.state.calls.release).run_until_stopped()
+        calls: Calls = app.state.calls
+        server = Server(app, settings, standing=calls.standing, stopping=app.state.stop, release=calls.release)
+        await server.run_until_stopped()
     finally:
         await queue.close()
 
@@ -133,6 +135,7 @@ def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Ga
 
 def _reload(gatekeeper: Gatekeeper, calls: Calls) -> None:
     log = logs.get_logger("gateway")
+    calls.standing.forget_heads()
     for what, part in (("keys", gatekeeper), ("tenants", calls.tenants)):
         try:
             part.reload()

@@ -42,7 +42,7 @@ class Calls:
         self._waiting = Waiting(queue, self._channel, cancel_abandoned=settings.cancel_on_disconnect)
         self._admissions: dict[str, Admission] = {}
         self.tenants = Tenants(settings.tenants_file)
-        self._standing = Standing(settings.default_timeout_s)
+        self.standing = Standing(settings.default_timeout_s, self.tenants)
         self._images: set[str] = set()
         self._images_until = 0.0
 
@@ -80,12 +80,8 @@ class Calls:
         try:
             return await self._accept(wait, [submission], self._submit(tenant, submission))
         except Overloaded as error:
-            self._standing.note(tenant, self.tenants.policy(tenant), call, submission.timeout_s, error)
+            self.standing.note(tenant, call, submission.timeout_s, error)
             raise
-
-    def refused_already(self, tenant: str, body: bytes) -> Overloaded | None:
-        """Return why the call in this JSON would be refused, if that is known without a look at it. It is counted."""
-        return self._standing.find(tenant, self.tenants.policy(tenant), body)
 
     async def admit_batch(
         self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False, within_s: float | None = None

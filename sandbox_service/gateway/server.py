@@ -8,6 +8,7 @@ with 429 and never with a failing accept.
 from __future__ import annotations
 
 import asyncio
+import functools
 import resource
 import signal
 import socket
@@ -24,6 +25,7 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import BadRequest, HeadersTooLarge, Overloaded, SandboxError, SetupError
 from sandbox_service.fuse import Fuse
 from sandbox_service.gateway.answers import describe, dump, problem
+from sandbox_service.gateway.standing import Standing
 
 HEAD_S = 60.0
 """A request's head must be complete this long after its first byte (or the connection's start). Of tens of thousands
@@ -44,6 +46,9 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that they never send into one that is closing."""
 BACKLOG = 16_384
 """Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn (4,096 by default)."""
+ACCEPTED_AT_ONCE = 16
+"""Connections taken in one turn of the event loop. libuv takes one a turn per listening descriptor; turns get long when
+many clients send, and then a new one would wait for seconds behind those that are connected."""
 SPARE_DESCRIPTORS = 256
 """Kept for Redis, files and the event loop."""
 MOST_RPC_CONNECTIONS = 1024
@@ -53,8 +58,10 @@ MOST_RPC_CONNECTIONS = 1024
 class Protocol(HttpToolsProtocol):
     """One client's connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, standing: Standing, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._standing: Standing | None = standing
+        self._whole = b""  # what came at once, if it begins with a request
         self._most_connections = self.limit_concurrency
         self.limit_concurrency = None  # uvicorn's own refusal is plain text
         self._in_head = False
@@ -69,11 +76,15 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if self._most_connections is not None and len(self.connections) > self._most_connections:
-            self.app = _too_many
+            self.app, self._standing = _too_many, None
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
         self._idle.put_out()
+        self._whole = data if self._is_between_requests() else b""
+        if self._whole and self._standing is not None and (answer := self._standing.find_unread(data)) is not None:
+            self._answer_unread(answer)
+            return
         for start in range(0, len(data), PIECE):
             if self._refused:
                 return
@@ -102,6 +113,10 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        head, end, _ = self._whole.partition(b"\r\n\r\n")
+        if end and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
+            self.scope["head"] = head  # type: ignore[typeddict-unknown-key]
+        self._whole = b""
         super().on_headers_complete()
         self._in_head = False
         self._unparsed = 0
@@ -132,6 +147,18 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(_head_too_large() if self._too_large() else BadRequest("this is not valid HTTP"))
+
+    def _is_between_requests(self) -> bool:
+        """Whether the next byte begins a request, and every answer before it was written."""
+        if self._in_head or self._unparsed or self._refused or self.pipeline or self.transport.is_closing():
+            return False
+        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
+
+    def _answer_unread(self, answer: bytes) -> None:
+        self._head.put_out()
+        self.transport.write(answer)
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_S, self.timeout_keep_alive_handler)
 
     def _cut_off(self) -> None:
         self.transport.abort()
@@ -176,11 +203,17 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, *, stopping: Callable[[], None], release: Callable[[], None]
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        *,
+        standing: Standing,
+        stopping: Callable[[], None],
+        release: Callable[[], None],
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=functools.partial(Protocol, standing=standing),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -205,7 +238,7 @@ class Server(uvicorn.Server):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def run_until_stopped(self) -> None:
-        await self.serve([self._listener])
+        await self.serve([self._listener, *(self._listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
