@@ -246,7 +246,7 @@ def temporary_service() -> Iterator[str]:
 def _prepare(settings: Settings) -> None:
     """Refuse a machine that cannot do it safely, and have the image that calls run in."""
     doctor.refuse_if_unsafe(settings)
-    with build_progress() as progress:
+    with build_progress(settings) as progress:
         built = rootfs.build(settings, progress)
     rootfs.load(settings.image, settings)
     if built.missing:

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtest.load import report
-from loadtest.load.sections import FULL, QUICK, SECTIONS, Bench, replay
+from loadtest.load.bench import FULL, QUICK, Bench
+from loadtest.load.sections import SECTIONS, replay
 from sandbox_service.config import Settings
 from sandbox_service.worker import rootfs
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from email.utils import formatdate
-from http import HTTPStatus
 
 from starlette.responses import Response
 
@@ -36,14 +34,6 @@ def problem(error: SandboxError, headers: Mapping[str, str] | None = None) -> Re
     if isinstance(error, Unauthorized):
         extra["WWW-Authenticate"] = "Bearer"
     return answer_json({"error": describe(error)}, error.http, extra)
-
-
-def raw(response: Response) -> bytes:
-    """Return the whole answer as it goes over the wire, for a request that the application never sees."""
-    status = HTTPStatus(response.status_code)
-    head = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), b"date: " + formatdate(usegmt=True).encode()]
-    head += [name + b": " + value for name, value in response.raw_headers]
-    return b"\r\n".join([*head, b"", bytes(response.body)])
 
 
 def describe(error: SandboxError) -> dict[str, object]:

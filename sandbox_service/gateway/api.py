@@ -39,20 +39,18 @@ class Api:
 
     def __init__(self, settings: Settings, calls: Calls) -> None:
         self._calls = calls
-        self._standing = calls.standing
         self._max_wait_s = settings.max_wait_s
         self._max_body = settings.max_body_mb * 2**20
 
     async def post_call(self, request: Request) -> Response:
         with refusals_counted():
-            arrived, tenant = time.monotonic(), _tenant(request)
+            arrived = time.monotonic()
             keep = _wants_ticket(request)
             body = await read_unparsed(request, self._max_body)
-            if (refusal := self._standing.find(tenant, body)) is not None:
-                self._standing.learn(request.scope, body, tenant)
-                return refusal.response
+            if (refusal := self._calls.refused_already(_tenant(request), body, _head(request))) is not None:
+                return problem(refusal)
             call = parse(Call, body)
-            wait = await self._calls.admit(tenant, call, arrived=arrived, keep=keep)
+            wait = await self._calls.admit(_tenant(request), call, arrived=arrived, keep=keep)
         url = f"/v1/calls/{wait.keys[0][1]}"
         with wait:
             if keep:
@@ -209,6 +207,13 @@ def _tenant(request: Request) -> str:
     tenant = request.scope["tenant"]
     assert isinstance(tenant, str)
     return tenant
+
+
+def _head(request: Request) -> bytes:
+    """Return the request's head as it came, if server.py kept it."""
+    head = request.scope.get("state", {}).get("head", b"")
+    assert isinstance(head, bytes)
+    return head
 
 
 def _wants_ticket(request: Request) -> bool:

@@ -42,7 +42,7 @@ class Calls:
         self._waiting = Waiting(queue, self._channel, cancel_abandoned=settings.cancel_on_disconnect)
         self._admissions: dict[str, Admission] = {}
         self.tenants = Tenants(settings.tenants_file)
-        self.standing = Standing(settings.default_timeout_s, self.tenants)
+        self._standing = Standing(settings.default_timeout_s)
         self._images: set[str] = set()
         self._images_until = 0.0
 
@@ -80,8 +80,22 @@ class Calls:
         try:
             return await self._accept(wait, [submission], self._submit(tenant, submission))
         except Overloaded as error:
-            self.standing.note(tenant, call, submission.timeout_s, error)
+            self._standing.note(tenant, self.tenants.policy(tenant), call, submission.timeout_s, error)
             raise
+
+    @property
+    def refuses(self) -> bool:
+        """Whether some calls are refused without a look at them just now."""
+        return bool(self._standing)
+
+    def refused_already(self, tenant: str, body: bytes, head: bytes = b"") -> Overloaded | None:
+        """Return why the call in this JSON would be refused, if that is known without a look at it. It is counted.
+        `head`: of its HTTP request, after which `refused_again` knows those that are like it."""
+        return self._standing.find(tenant, self.tenants.policy(tenant), body, head)
+
+    def refused_again(self, request: bytes) -> Overloaded | None:
+        """Return why this is refused if it is a whole HTTP request that repeats a refused one. It is counted."""
+        return self._standing.repeated(request, self.tenants.policy)
 
     async def admit_batch(
         self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False, within_s: float | None = None

@@ -1,5 +1,5 @@
 """uvicorn, with what it lacks: limits on slow clients and on large heads, errors in our shape, an exit code of 0, a
-ready line.
+ready line; and under overload refusals without a task, a scope or a response for each.
 
 Owns the listening socket. The limit on connections stays below the limit on descriptors, so that a flood is answered
 with 429 and never with a failing accept.
@@ -8,11 +8,11 @@ with 429 and never with a failing accept.
 from __future__ import annotations
 
 import asyncio
-import functools
 import resource
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -25,7 +25,7 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import BadRequest, HeadersTooLarge, Overloaded, SandboxError, SetupError
 from sandbox_service.fuse import Fuse
 from sandbox_service.gateway.answers import describe, dump, problem
-from sandbox_service.gateway.standing import Standing
+from sandbox_service.gateway.calls import Calls
 
 HEAD_S = 60.0
 """A request's head must be complete this long after its first byte (or the connection's start). Of tens of thousands
@@ -58,10 +58,11 @@ MOST_RPC_CONNECTIONS = 1024
 class Protocol(HttpToolsProtocol):
     """One client's connection."""
 
-    def __init__(self, *args: Any, standing: Standing, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, calls: Calls, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._standing: Standing | None = standing
-        self._whole = b""  # what came at once, if it begins with a request
+        self._calls = calls
+        self._between = True  # two messages of the client's
+        self._kept = b""  # the head of the request that is being parsed, while calls are refused
         self._most_connections = self.limit_concurrency
         self.limit_concurrency = None  # uvicorn's own refusal is plain text
         self._in_head = False
@@ -76,15 +77,16 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if self._most_connections is not None and len(self.connections) > self._most_connections:
-            self.app, self._standing = _too_many, None
+            self.app = _too_many
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
         self._idle.put_out()
-        self._whole = data if self._is_between_requests() else b""
-        if self._whole and self._standing is not None and (answer := self._standing.find_unread(data)) is not None:
-            self._answer_unread(answer)
-            return
+        if self._calls.refuses and self._between and (self.cycle is None or self.cycle.response_complete):
+            if self._refused_again(data):
+                return
+            head, end, _ = data.partition(b"\r\n\r\n")
+            self._kept = head if end else b""
         for start in range(0, len(data), PIECE):
             if self._refused:
                 return
@@ -98,6 +100,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
+        self._between = False
         self._counted = self._unparsed = 0
         if len(self.pipeline) >= PIPELINED:  # SECURITY: each costs far more memory than bytes sent (test_server.py)
             raise BadRequest("too many requests at once on one connection")  # leads to send_400_response
@@ -113,13 +116,13 @@ class Protocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        head, end, _ = self._whole.partition(b"\r\n\r\n")
-        if end and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
-            self.scope["head"] = head  # type: ignore[typeddict-unknown-key]
-        self._whole = b""
         super().on_headers_complete()
         self._in_head = False
         self._unparsed = 0
+        if self._kept:
+            if self.cycle.keep_alive:
+                self.scope["state"]["head"] = self._kept
+            self._kept = b""
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -127,6 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unparsed = 0
+        self._between = True
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -148,20 +152,22 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._refuse(_head_too_large() if self._too_large() else BadRequest("this is not valid HTTP"))
 
-    def _is_between_requests(self) -> bool:
-        """Whether the next byte begins a request, and every answer before it was written."""
-        if self._in_head or self._unparsed or self._refused or self.pipeline or self.transport.is_closing():
-            return False
-        return self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body)
-
-    def _answer_unread(self, answer: bytes) -> None:
-        self._head.put_out()
-        self.transport.write(answer)
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_S, self.timeout_keep_alive_handler)
-
     def _cut_off(self) -> None:
         self.transport.abort()
+
+    def _refused_again(self, request: bytes) -> bool:
+        """Answer a request that repeats a refused one; tell whether it was."""
+        if self._refused or self.flow.write_paused or self.transport.is_closing():
+            return False
+        error = self._calls.refused_again(request)
+        if error is None:
+            return False
+        answer = problem(error)
+        lines = [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *answer.raw_headers)]
+        self.transport.write(b"".join((STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body)))
+        self._head.put_out()
+        self.on_response_complete()
+        return True
 
     def _count(self, size: int) -> None:
         """SECURITY: whoever has no key yet cannot fill our memory with headers (test_server.py)."""
@@ -199,21 +205,13 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """One gateway's HTTP server. Ends by SIGTERM or SIGINT with exit code 0; a second SIGINT does not wait.
 
-    `stopping` is called when it begins to stop, `release` after `drain_s`: it has to end whatever requests still wait.
+    `stopping` is called when it begins to stop; after `drain_s`, `calls` are released, which ends what still waits.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        settings: Settings,
-        *,
-        standing: Standing,
-        stopping: Callable[[], None],
-        release: Callable[[], None],
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, calls: Calls, *, stopping: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
-            http=functools.partial(Protocol, standing=standing),  # type: ignore[arg-type]
+            http=partial(Protocol, calls=calls),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -228,7 +226,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._drain_s = settings.drain_s
         self._stopping = stopping
-        self._release = release
+        self._release = calls.release
         self._listener = _bind(settings.host, settings.port)
         self._log = logs.get_logger("gateway")
 

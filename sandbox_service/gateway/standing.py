@@ -1,29 +1,23 @@
 """Refusals that stand for a moment: under overload, most calls are refused without being parsed or asked of the queue.
 
 With a refusal the queue tells for how long every like call would be refused too, by its own estimate
-(`Overloaded.holds_s`). Then one like call asks anew, and until it has its answer, for as long again at most, the others
-are refused as before. Alike are calls of one tenant under the same policy, with the default image and priority, of
+(`Overloaded.holds_s`). Alike are calls of one tenant under the same policy, with the default image and priority, of
 which the later one wants its answer as soon or sooner. A call with an id is like no other: it may be in the queue
 already, and then it has to get its Result. What a call is like is read off its bytes; in doubt it is parsed.
 
-A client's requests mostly have the same heads, byte for byte. One that led to a refusal is remembered, and a like call
-that comes with it is refused as it leaves the socket, for a tenth of the CPU time that a request takes in the
-application. That time is what accepted calls run in.
+Nor is the head of a request parsed that repeats one which was refused: what differs from it in nothing but the length
+of its body has the same route, media type and key.
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.responses import Response
-from starlette.types import Scope
-
 from sandbox_service.errors import Overloaded
-from sandbox_service.gateway.answers import problem, raw
-from sandbox_service.gateway.tenants import Tenants
 from sandbox_service.metrics import CALLS_REFUSED
 from sandbox_service.models import Call
 from sandbox_service.queue import Policy
@@ -35,92 +29,73 @@ _TIMEOUT = re.compile(rb'"timeout_s"(?:[ \t\r\n]*:[ \t\r\n]*([0-9.]{1,20})[ \t\r
 
 _ON_THE_WAY_S = 0.05
 """What a call may have left of its time less than it asked for, from its arrival to the queue."""
-_MOST_HEADS = 1024
-_LONGEST_HEAD = 4096
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,7})(?=\r\n|\Z)")
+_HEADS = 1024
+"""As many heads of refused requests are remembered at most."""
 
 
-@dataclass(slots=True)
-class Refusal:
-    """What like calls of a tenant are answered."""
-
-    code: str
+@dataclass(frozen=True, slots=True, eq=False)
+class _Refusal:
+    tenant: str
+    error: Overloaded
     policy: Policy
     timeout_s: float
-    asks_at: float
-    ends_at: float
-    response: Response
-    wire: bytes
-    """The response with its status line and headers."""
-    is_asked: bool = False
+    until: float
 
 
 class Standing:
     """One gateway's memory of what its tenants were refused."""
 
-    def __init__(self, default_timeout_s: float, tenants: Tenants) -> None:
+    def __init__(self, default_timeout_s: float) -> None:
         self._default_timeout_s = default_timeout_s
-        self._tenants = tenants
-        self._refusals: dict[str, Refusal] = {}
-        self._heads: dict[bytes, tuple[str, int]] = {}
-        """Digest of a head → the tenant, and the length of the body."""
+        self._refusals: dict[str, _Refusal] = {}
+        self._heads: dict[tuple[bytes, bytes], _Refusal] = {}
 
-    def note(self, tenant: str, call: Call, timeout_s: float, error: Overloaded) -> None:
+    def __bool__(self) -> bool:
+        return bool(self._refusals)
+
+    def note(self, tenant: str, policy: Policy, call: Call, timeout_s: float, error: Overloaded) -> None:
         """`timeout_s`: what the queue was asked for, which a transport's deadline or a slow upload makes less."""
-        if error.holds_s <= 0 or call.image is not None or call.priority != "interactive":
-            return
-        now, policy, known = time.monotonic(), self._tenants.policy(tenant), self._refusals.get(tenant)
-        if known is not None and now < known.asks_at and timeout_s <= known.timeout_s and policy is known.policy:
-            return  # it was on its way when that one came
-        response = problem(error)
-        asks_at, ends_at = now + error.holds_s, now + 2 * error.holds_s
-        self._refusals[tenant] = Refusal(error.code, policy, timeout_s, asks_at, ends_at, response, raw(response))
+        if error.holds_s > 0 and call.image is None and call.priority == "interactive":
+            # A copy has no traceback, which would keep the whole request in memory.
+            until = time.monotonic() + error.holds_s
+            self._refusals[tenant] = _Refusal(tenant, copy.copy(error), policy, timeout_s, until)
 
-    def find(self, tenant: str, body: bytes) -> Refusal | None:
-        """Return how the call in this body is refused, or None if that has to be found out. It is counted."""
+    def find(self, tenant: str, policy: Policy, body: bytes, head: bytes = b"") -> Overloaded | None:
+        """Return why the call in this body would be refused, or None if that has to be found out.
+
+        `head`: the request's, which was found to be in order and this tenant's. Then `repeated` knows the next one.
+        """
         refusal = self._refusals.get(tenant)
         if refusal is None:
             return None
-        now = time.monotonic()
-        if now >= refusal.ends_at or refusal.policy is not self._tenants.policy(tenant):
+        if time.monotonic() >= refusal.until or refusal.policy is not policy:
             del self._refusals[tenant]
             return None
         timeout_s = self._timeout_s(body)
         if timeout_s is None or timeout_s > refusal.timeout_s + _ON_THE_WAY_S:
             return None
-        if now >= refusal.asks_at and not refusal.is_asked:
-            refusal.is_asked = True
-            return None
-        CALLS_REFUSED.labels(refusal.code).inc()
-        return refusal
+        CALLS_REFUSED.labels(refusal.error.code).inc()
+        if head and (parted := _part(head)) is not None:
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            self._heads[parted[0]] = refusal
+        return copy.copy(refusal.error)
 
-    def learn(self, scope: Scope, body: bytes, tenant: str) -> None:
-        """A call with this head (`scope["head"]`) was refused: others with the same may be refused unread."""
-        head = scope.get("head")
-        if head is None or len(head) > _LONGEST_HEAD:
-            return
-        if len(self._heads) >= _MOST_HEADS:
-            self._heads.clear()
-        self._heads[_digest(head)] = (tenant, len(body))
+    def repeated(self, request: bytes, policy: Callable[[str], Policy]) -> Overloaded | None:
+        """Return why this is refused if it is one whole request, like another one that was; None if it may not be.
 
-    def forget_heads(self) -> None:
-        """Who holds which key has changed."""
-        self._heads.clear()
-
-    def find_unread(self, request: bytes) -> bytes | None:
-        """Return the answer to what a connection brought at once, if that is one whole request with a known head and a
-        call that is refused.
-
-        SECURITY: the same bytes were read as a head before, so they name the same route and tenant again, as long as
-        the keys are the same (`test_a_withdrawn_key_is_not_answered_unread`).
+        `policy`: of a tenant, now. SECURITY: nothing else looks at such a request, so its head has to be, byte by byte,
+        one that passed every check while the same refusal stood (test_standing.py).
         """
-        if not self._heads or not self._refusals:
+        head, _, body = request.partition(b"\r\n\r\n")
+        parted = _part(head)
+        if parted is None or parted[1] != len(body):
             return None
-        head, end, body = request.partition(b"\r\n\r\n")
-        tenant, length = self._heads.get(_digest(head), ("", 0))
-        if not end or not tenant or len(body) != length:
+        refusal = self._heads.get(parted[0])
+        if refusal is None or self._refusals.get(refusal.tenant) is not refusal:
             return None
-        refusal = self.find(tenant, body)
-        return None if refusal is None else refusal.wire
+        return self.find(refusal.tenant, policy(refusal.tenant), body)
 
     def _timeout_s(self, body: bytes) -> float | None:
         """What the call says; None if its bytes do not tell, or tell that it is not like others."""
@@ -135,5 +110,7 @@ class Standing:
             return None
 
 
-def _digest(head: bytes) -> bytes:
-    return hashlib.sha256(head).digest()  # of a head with a key in it, nothing else is kept
+def _part(head: bytes) -> tuple[tuple[bytes, bytes], int] | None:
+    """Return what stands before and after the length of the body, and the length."""
+    parts = _LENGTH.split(head)
+    return ((parts[0], parts[2]), int(parts[1])) if len(parts) == 3 else None

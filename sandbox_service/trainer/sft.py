@@ -29,7 +29,7 @@ def train_sft(
     policy: Policy, examples: Sequence[Example], recipe: Sft, seed: int, report: Callable[[int, int, float], None]
 ) -> None:
     """Train in place. `report(step, steps, loss)` is told after each step; loss in nats per assistant token."""
-    steps = int(len(examples) * recipe.epochs / recipe.batch)
+    steps = max(1, int(len(examples) * recipe.epochs / recipe.batch))
     optimizers = _optimizers(policy, recipe)
     batches = _batches(len(examples), recipe.batch, random.Random(f"sft-order/{seed}"))
     policy.train()

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox_service.worker.schedstat import run_delay_s
+
 _MIB = 1 << 20
 _UNNOTICED = 8 * _MIB
 """A group whose memory has grown by less since it was last looked at is not looked at again: it takes 0.1 ms."""
@@ -285,14 +287,6 @@ class LeafV2(Leaf):
     def remove(self) -> None:
         self._close()
         self._folder.rmdir()
-
-
-def run_delay_s(thread: int) -> float:
-    """Seconds for which a thread waited for a CPU; 0 if it is gone or the kernel does not tell."""
-    try:
-        return int(Path(f"/proc/{thread}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def _field(text: str, name: str) -> int:

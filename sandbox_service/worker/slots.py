@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from sandbox_service import metrics
 from sandbox_service.inside.frames import Doubt, Flag, Frame, Kind, Step
 from sandbox_service.models import HARD_OUTPUT_FACTOR
+from sandbox_service.worker import schedstat
 from sandbox_service.worker.capture import Capture
 from sandbox_service.worker.evidence import Evidence, Kill
 from sandbox_service.worker.kernel_log import KernelLog
@@ -135,7 +136,7 @@ class Slot:
             kill=watch.reason,
             oom_kills=after.oom_kills - before.oom_kills,
             cpu_s=after.cpu_s - before.cpu_s,
-            descheduled_s=max(frame.run_delay_ns / 1e9, watch.descheduled_s) or None,
+            descheduled_s=max(frame.run_delay_ns / 1e9, watch.descheduled_s) if schedstat.is_counted() else None,
             memory_peak=None if after.memory_peak is None else max(0, after.memory_peak - baseline),
             stdout=stdout.kept,
             stderr=stderr.kept,

@@ -26,7 +26,7 @@ from typing import Any
 
 from prometheus_client import start_http_server
 
-from sandbox_service import logs, metrics
+from sandbox_service import garbage, logs, metrics
 from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError, Unavailable
 from sandbox_service.queue import MAX_ATTEMPTS, Execution, Queue
@@ -260,6 +260,7 @@ async def _work(settings: Settings, name: str, pool: Pool, slots: int, stop: asy
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.WORKER)
     metrics.SLOTS.set(slots)
     await queue.join(name, {image.name: image.hash for image in pool.images.values()}, slots=slots)
+    garbage.settle()
     _log.info("worker ready", worker=name, slots=slots, images=sorted(pool.images))
     claiming = asyncio.create_task(worker.claim_calls())
     others = [

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import re
 import time
-import weakref
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from starlette.types import Scope
 
 from sandbox_service.errors import Overloaded
-from sandbox_service.gateway import standing as standing_module
+from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.standing import Standing
-from sandbox_service.gateway.tenants import Tenants
 from sandbox_service.models import Call
-from sandbox_service.queue import Queue, refusals
+from sandbox_service.queue import NO_LIMITS, Policy, Queue, refusals
 from tests.gateway.conftest import ScriptedWorker, StartGateway
+
+HEAD = b"POST /v1/calls HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d"
+
+
+def request(body: bytes, head: bytes = HEAD) -> bytes:
+    return head % len(body) + b"\r\n\r\n" + body
 
 
 def overloaded(holds_s: float = 60.0) -> Overloaded:
@@ -50,111 +50,125 @@ def overloaded(holds_s: float = 60.0) -> Overloaded:
 )
 def test_what_is_like_a_refused_call(body: bytes, is_like: bool) -> None:
     """A call that the queue might take is never refused here."""
-    standing = Standing(600, Tenants(None))
-    standing.note("t", Call(code="1", timeout_s=8), 8, overloaded())
-    assert (standing.find("t", body) is not None) is is_like
+    standing = Standing(default_timeout_s=600)
+    standing.note("t", NO_LIMITS, Call(code="1", timeout_s=8), 8, overloaded())
+    assert (standing.find("t", NO_LIMITS, body) is not None) is is_like
 
 
-def test_a_refusal_stands_for_its_time_and_its_tenant() -> None:
-    """After its time one call asks anew, and the others are refused for as long again, unless that one is answered."""
+def test_a_refusal_stands_for_its_time_its_tenant_and_its_policy() -> None:
     body = b'{"code":"1"}'
-    standing = Standing(600, Tenants(None))
-    standing.note("t", Call(code="1"), 600, overloaded(0.3))
-    assert standing.find("other", body) is None
-    assert standing.find("t", body) is not None
-    time.sleep(0.3)
-    assert standing.find("t", body) is None
-    assert standing.find("t", body) is not None
-    time.sleep(0.3)
-    assert standing.find("t", body) is None
-    assert standing.find("t", body) is None
+    standing = Standing(default_timeout_s=600)
+    standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded(0.5))
+    assert standing.find("other", NO_LIMITS, body) is None
+    assert standing.find("t", NO_LIMITS, body) is not None
+    time.sleep(0.5)
+    assert standing.find("t", NO_LIMITS, body) is None
+    standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded())
+    assert standing.find("t", Policy(weight=2), body) is None
     for call in (Call(code="1", priority="batch"), Call(code="1", image="other")):
-        standing.note("t", call, 600, overloaded())
-        assert standing.find("t", body) is None
-
-
-def test_a_refusal_ends_with_its_policy(tmp_path: Path) -> None:
-    """Who got new limits from the operator is asked for anew."""
-    file = tmp_path / "tenants.toml"
-    file.write_text("[tenants.t]\nweight = 1\n")
-    tenants = Tenants(file)
-    standing = Standing(600, tenants)
-    standing.note("t", Call(code="1"), 600, overloaded())
-    assert standing.find("t", b'{"code":"1"}') is not None
-    tenants.reload()
-    assert standing.find("t", b'{"code":"1"}') is None
+        standing.note("t", NO_LIMITS, call, 600, overloaded())
+        assert standing.find("t", NO_LIMITS, body) is None
 
 
 def test_what_an_impatient_call_was_refused_is_not_refused_to_a_patient_one() -> None:
     """Its transport left it half a second: that is what the queue was asked for, whatever the call itself says."""
-    standing = Standing(600, Tenants(None))
-    standing.note("t", Call(code="1"), 0.5, overloaded())
-    assert standing.find("t", b'{"code":"1"}') is None
-
-
-def scope_of(head: bytes) -> Scope:
-    return {"type": "http", "head": head}
-
-
-def test_a_known_head_is_refused_unread() -> None:
-    """And only whole requests with a body of the same length, of a like call, while a refusal stands."""
-    standing = Standing(600, Tenants(None))
-    head, body = b"POST /v1/calls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 13", b'{"code":"11"}'
-    request = head + b"\r\n\r\n" + body
-    standing.note("t", Call(code="1"), 600, overloaded(0.2))
-    assert standing.find_unread(request) is None
-    standing.learn(scope_of(head), body, "t")
-    answer = standing.find_unread(request)
-    assert answer is not None
-    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
-    for other in (request[:-1], request + b" ", request.replace(b"localhost", b"elsewhere"), head + b"\r\n\r\n", head):
-        assert standing.find_unread(other) is None
-    assert standing.find_unread(request.replace(b'"code":"11"', b'"id":"code"')) is None
-    time.sleep(0.4)
-    assert standing.find_unread(request) is None
-    standing.note("other", Call(code="1"), 600, overloaded())
-    assert standing.find_unread(request) is None
-    standing.note("t", Call(code="1"), 600, overloaded())
-    assert standing.find_unread(request) is not None
-
-
-def test_a_withdrawn_key_is_not_answered_unread() -> None:
-    """Heads are forgotten when keys are read again; and of a head, which may hold a key, a digest alone is kept."""
-    standing = Standing(600, Tenants(None))
-    standing.note("t", Call(code="1"), 600, overloaded())
-    standing.learn(scope_of(b"Authorization: Bearer secret"), b"{}", "t")
-    assert standing.find_unread(b"Authorization: Bearer secret\r\n\r\n{}") is not None
-    assert "secret" not in repr(vars(standing))
-    standing.forget_heads()
-    assert standing.find_unread(b"Authorization: Bearer secret\r\n\r\n{}") is None
-
-
-def test_heads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever clients send, few of them are remembered, and no large ones."""
-    monkeypatch.setattr(standing_module, "_MOST_HEADS", 8)
-    standing = Standing(600, Tenants(None))
-    for number in range(100):
-        standing.learn(scope_of(b"%d" % number), b"{}", "t")
-        assert 1 <= len(standing._heads) <= 8
-    standing.forget_heads()
-    standing.learn(scope_of(b"x" * 4097), b"{}", "t")
-    standing.learn({"type": "http"}, b"{}", "t")
-    assert not standing._heads
+    standing = Standing(default_timeout_s=600)
+    standing.note("t", NO_LIMITS, Call(code="1"), 0.5, overloaded())
+    assert standing.find("t", NO_LIMITS, b'{"code":"1"}') is None
 
 
 def test_a_refusal_that_stands_keeps_no_request_in_memory() -> None:
-    """What is kept is the answer, not the error, whose traceback holds the request."""
-    standing = Standing(600, Tenants(None))
+    """What is kept has no traceback, before and after it was raised; what it tells is unchanged."""
+    standing = Standing(default_timeout_s=600)
     try:
         raise overloaded()
     except Overloaded as error:
-        standing.note("t", Call(code="1"), 600, error)
-        held = weakref.ref(error)
-    gc.collect()
-    assert held() is None
-    found = standing.find("t", b'{"code":"1"}')
-    assert found is not None
-    assert found.response.status_code == 429
+        standing.note("t", NO_LIMITS, Call(code="1"), 600, error)
+    for _ in range(2):
+        found = standing.find("t", NO_LIMITS, b'{"code":"1"}')
+        assert found is not None
+        assert (found.__traceback__, found.message, found.retry_after_s, found.holds_s) == (None, "full", 1, 60)
+        with pytest.raises(Overloaded):
+            raise found
+
+
+def test_a_request_that_repeats_a_refused_one() -> None:
+    """It may have another body, of another length. Any other head is parsed, and each one when the refusal is over."""
+    standing = Standing(default_timeout_s=600)
+    standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded())
+
+    def repeats(sent: bytes, policy: Policy = NO_LIMITS) -> bool:
+        return standing.repeated(sent, lambda tenant: policy) is not None
+
+    assert not repeats(request(b'{"code":"1"}'))
+    standing.find("t", NO_LIMITS, b'{"code":"1"}', head=HEAD % 12)
+    assert repeats(request(b'{"code":"1"}'))
+    assert repeats(request(b'{"code":"print(1)"}'))
+    for other in (
+        request(b'{"code":"1","id":"a"}'),
+        request(b'{"code":"1"}', HEAD + b"\r\nAuthorization: Bearer other"),
+        request(b'{"code":"1"}', HEAD + b"\r\nContent-Length: 12"),
+        request(b'{"code":"1"}', HEAD.replace(b"calls", b"batches")),
+        request(b'{"code":"1"}', HEAD.replace(b"localhost", b"elsewhere")),
+        request(b'{"code":"1"}')[:-1],
+        request(b'{"code":"1"}') * 2,
+        b"\r\n" + request(b'{"code":"1"}'),
+        b"",
+    ):
+        assert not repeats(other), other
+    assert not repeats(request(b'{"code":"1"}'), Policy(weight=2))
+    standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded())
+    assert not repeats(request(b'{"code":"1"}'))  # the head was checked while another refusal stood
+
+
+def test_heads_are_remembered_in_bounds() -> None:
+    standing = Standing(default_timeout_s=600)
+    standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded())
+    for number in range(5000):
+        standing.find("t", NO_LIMITS, b'{"code":"1"}', head=HEAD % 12 + b"\r\nx-number: %d" % number)
+    assert len(standing._heads) <= 1024
+
+
+async def test_a_repeated_request_is_answered_as_the_first_one_was(
+    start_gateway: StartGateway, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one connection: the second like request reaches no application, and its answer has the same bytes but for the
+    date. One in two pieces and one that is not like it are served as ever."""
+    gateway = await start_gateway()
+    gateway.calls._standing.note("default", NO_LIMITS, Call(code="1"), 600, overloaded())
+    reached = []
+    refused_already = Calls.refused_already
+
+    def noted(calls: Calls, tenant: str, body: bytes, head: bytes = b"") -> Overloaded | None:
+        reached.append(body)
+        return refused_already(calls, tenant, body, head)
+
+    monkeypatch.setattr(Calls, "refused_already", noted)
+    address = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+
+    async def answered(*pieces: bytes) -> tuple[bytes, dict[str, str], bytes]:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(10):
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).strip().split(b"\r\n")
+            headers = {
+                name.decode().lower(): value.decode() for name, _, value in (line.partition(b": ") for line in lines)
+            }
+            return status, headers, await reader.readexactly(int(headers["content-length"]))
+
+    like, unlike = request(b'{"code":"1"}'), request(b'{"code":"1","id":"a"}')
+    answers = [await answered(like) for _ in range(4)]
+    assert len(reached) == 1
+    assert {answer[0] for answer in answers} == {b"HTTP/1.1 429 Too Many Requests"}
+    assert all(answer[1].keys() == answers[0][1].keys() and answer[2] == answers[0][2] for answer in answers)
+    assert (await answered(like[:40], like[40:]))[0] == answers[0][0]
+    assert len(reached) == 2
+    assert (await answered(unlike))[0] == b"HTTP/1.1 200 OK"
+    assert (await answered(like))[0] == answers[0][0]
+    assert len(reached) == 3
+    writer.close()
 
 
 async def test_a_standing_refusal_costs_no_round_trip_and_hides_no_result(
@@ -189,42 +203,3 @@ async def test_a_standing_refusal_costs_no_round_trip_and_hides_no_result(
     async with asyncio.timeout(5):
         while (await gateway.client.post("/v1/calls", json=body)).status_code != 200:
             await asyncio.sleep(0.02)
-
-
-async def test_what_is_refused_unread_is_answered_alike_and_the_connection_goes_on(
-    start_gateway: StartGateway, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refused by the queue, by its body, by its bytes: three times the same answer; then a request of another kind."""
-    monkeypatch.setattr(refusals, "_HOLDS_S", 60.0)
-    gateway = await start_gateway()
-    queue: Queue = gateway.calls._queue
-    await queue._link.client.hset(queue._keys["TENANT"] + "default", mapping={"service": 1e6, "interactive": 600})
-    body = b'{"code":"1","timeout_s":3}'
-    headers = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 26"
-    post = b"POST /v1/calls HTTP/1.1\r\n" + headers + b"\r\n\r\n" + body
-    requests = [post, post, post, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", post + post]
-    unread = []
-    find_unread = gateway.calls.standing.find_unread
-
-    def watched(request: bytes) -> bytes | None:
-        unread.append(find_unread(request) is not None)
-        return find_unread(request)
-
-    monkeypatch.setattr(gateway.calls.standing, "find_unread", watched)
-    address = urlsplit(gateway.url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    answers = []
-    for request in requests:
-        writer.write(request)
-        for _ in range(request.count(b"HTTP/1.1")):
-            async with asyncio.timeout(5):
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                length = int(head.partition(b"content-length: ")[2].split()[0])
-                answers.append((re.sub(rb"date: [^\r]*", b"", head).split(b"\r\n"), await reader.readexactly(length)))
-    writer.close()
-    assert unread == [False, False, True, False, False]
-    assert answers[0][0][0] == b"http/1.1 429 too many requests"
-    assert [(sorted(head), told) for head, told in (answers[n] for n in (1, 2, 4, 5))] == 4 * [
-        (sorted(answers[0][0]), answers[0][1])
-    ]
-    assert answers[3][0][0] == b"http/1.1 200 ok"

@@ -18,8 +18,10 @@ from typing import Any
 
 import ray
 
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.trainer.scheduler import Abort, Generate, Policy, Scheduler
 
+fits("router")
 _AT_ONCE = 1_000_000
 
 
@@ -51,7 +53,7 @@ class Router:
     async def acquire_server(self, request_id: str, prompt_ids: list[int] | None = None) -> tuple[str, Any]:
         """Wait for a place. `prompt_ids`: all tokens of the trajectory so far."""
         if not self._servers:
-            raise RuntimeError("no servers to route to")
+            raise RuntimeError("No available servers in load balancer")  # these words tell verl to ask again
         length = len(prompt_ids or ())
         trajectory = self._trajectories.get(request_id)
         if trajectory is None:
