@@ -194,7 +194,7 @@ class Queue:
         return int(await self._link.command("SCARD", self._keys["WORKERS"]))
 
     async def images(self) -> set[str]:
-        """Names of the images that live workers serve. Their slots are remembered, to tell how long calls will wait."""
+        """Names of the images that workers serve now. Their slots are remembered, to tell how long calls will wait."""
         names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))
         if not names:
             self._slots = 0
@@ -205,7 +205,7 @@ class Queue:
             await self._link.command("SREM", self._keys["WORKERS"], *silent)
         told = [json.loads(lease) for lease in leases if lease is not None]
         self._slots = sum(each["slots"] for each in told)
-        return {image for each in told for image in each["images"]}
+        return {image for each in told if each["slots"] for image in each["images"]}
 
     # operator
 
@@ -234,6 +234,12 @@ class Queue:
             raise self._link.fault(error) from error
         heartbeat.start()
         self._heartbeat, self._images = heartbeat, list(images)
+
+    def announce(self, *, slots: int) -> None:
+        """Let gateways know with how many slots this worker claims from now on; 0 while it claims nothing."""
+        if self._heartbeat is not None:
+            self._heartbeat.tell(slots)
+            self._heartbeat.beat_soon()
 
     async def leave(self, worker: str) -> None:
         """Give up the lease. What the worker still holds is taken back at once."""
