@@ -23,6 +23,10 @@ from sandbox_service.errors import SetupError, Unauthorized, WrongHost
 DEFAULT_TENANT = "default"
 _LINE = re.compile(r"^([A-Za-z0-9_-]{1,64}):([0-9a-fA-F]{64})$")
 _DIGEST = "64 hex digits, of `printf %s KEY | sha256sum`"
+_ASKED = (
+    "this service asks for an API key: `Authorization: Bearer KEY`; in the client `api_key`, on the command line "
+    "`--api-key-file`"
+)
 
 
 class Gatekeeper:
@@ -67,7 +71,7 @@ class Gatekeeper:
             if hmac.compare_digest(known, digest):
                 found = tenant
         if found is None:
-            raise Unauthorized("send a known API key as Authorization: Bearer <key>")
+            raise Unauthorized("this API key is not known here" if key else _ASKED)
         return found
 
 
