@@ -87,7 +87,6 @@ def plan(demand: Demand, costs: Costs) -> Plan:
         cores = max(1, math.ceil(rate * own_s / UTILISATION))
         while (mean_s := idle_s + waiting_s(rate, own_s, cores)) > demand.mean_s:
             cores += 1
-        busy = UTILISATION
     else:
         rate = demand.calls / (2 * (demand.mean_s - idle_s))
         cores = math.ceil(rate * own_s)  # a queue that is full keeps all workers busy
