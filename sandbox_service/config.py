@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     @field_validator("profiles", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _defaults_can_be_had(self) -> Self:
@@ -112,6 +112,12 @@ class Settings(BaseSettings):
                     f"SANDBOX_DEFAULT_{name.upper()}={default}: is more than SANDBOX_MAX_{name.upper()}, which is "
                     f"{most}: lower this one, or raise that one"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.port and (self.host, self.port) == (self.grpc_host, self.grpc_port):
+            raise ValueError(f"SANDBOX_PORT and SANDBOX_GRPC_PORT are both {self.port}: HTTP and gRPC need a port each")
         return self
 
     @property

@@ -51,12 +51,23 @@ def wording(message: str) -> str:
 def _no_such(model: type[BaseModel], place: Sequence[int | str]) -> str:
     *above, name = place
     known = list(_at(model, above).model_fields)
-    meant = closest(str(name), known)
+    meant = _elsewhere(model, above, str(name)) or closest(str(name), known)
     return (
         f"there is no such field; did you mean {meant}?"
         if meant
         else f"there is no such field, only {', '.join(known)}"
     )
+
+
+def _elsewhere(model: type[BaseModel], above: Sequence[int | str], name: str) -> str | None:
+    """Return where the field of this name is: inside one of those beside it, or further out."""
+    for field, found in _at(model, above).model_fields.items():
+        if any(name in inner.model_fields for inner in _models(found.annotation)):
+            return f"{field}.{name}"
+    for depth in range(len(above) - 1, -1, -1):
+        if name in _at(model, above[:depth]).model_fields:
+            return ".".join(map(str, (*above[:depth], name)))
+    return None
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -42,5 +42,27 @@ def test_a_flaw_is_told_in_plain_words(field: str, given: Any, told: str) -> Non
     assert _flaws(Call, {"code": "", field: given}) == [(field, told)]
 
 
+@pytest.mark.parametrize(
+    ("call", "field", "meant"),
+    [
+        ({"wall_s": 1}, "wall_s", "limits.wall_s"),
+        ({"limits": {"timeout_s": 1}}, "limits.timeout_s", "timeout_s"),
+        ({"limits": {"timeout": 1}}, "limits.timeout", None),
+    ],
+)
+def test_a_field_in_the_wrong_place_is_told_its_own(call: dict[str, Any], field: str, meant: str | None) -> None:
+    [(named, told)] = _flaws(Call, {"code": "", **call})
+    assert named == field
+    assert told == f"there is no such field; did you mean {meant}?" if meant else "only wall_s" in told
+
+
+def test_places_are_those_of_the_whole_document() -> None:
+    calls = [{"code": ""}, {"code": "", "limits": {"stdin": ""}}]
+    assert _flaws(Batch, {"calls": calls}) == [
+        ("calls.1.limits.stdin", "there is no such field; did you mean calls.1.stdin?")
+    ]
+    assert _flaws(Batch, {"code": ""})[0] == ("code", "there is no such field; did you mean calls.code?")
+
+
 def test_the_name_of_a_label_is_a_place_too() -> None:
     assert _flaws(Call, {"code": "", "labels": {"a b": ""}})[0][0] == "labels.a b"

@@ -28,6 +28,7 @@ MAX_DEPTH = 32
 MAX_DIGITS = 32
 MAX_DETAILS = 20
 MAX_ERRORS = 2000
+_INVALID = "Invalid JSON"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -129,7 +130,7 @@ def invalid_call(model: type[BaseModel], error: ValidationError, body: bytes = b
     if error.error_count() > MAX_ERRORS:
         return InvalidCall(f"the body has {error.error_count()} errors: it is nothing like what is expected here")
     found = list(islice(flaws(model, error), MAX_DETAILS))
-    if found[0][1].startswith("Invalid JSON"):
+    if found[0][1].startswith(_INVALID):
         field, reason = _first_flaw(body)
         found = [(field, reason or found[0][1])]
     details = [(field[:300], reason[:500]) for field, reason in found]
@@ -138,7 +139,7 @@ def invalid_call(model: type[BaseModel], error: ValidationError, body: bytes = b
 
 
 def _sentence(field: str, reason: str) -> str:
-    return f"{field}: {reason}" if field else reason
+    return f"{field}: {reason}" if field else reason if reason.startswith(_INVALID) else f"the body {reason}"
 
 
 class _DuplicateKey(ValueError):

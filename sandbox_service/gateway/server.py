@@ -46,6 +46,9 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that they never send into one that is closing."""
 BACKLOG = 16_384
 """Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn (4,096 by default)."""
+ACCEPTED_AT_ONCE = 16
+"""Connections taken in one turn of the event loop. libuv takes one a turn per listening descriptor; turns get long when
+many clients send, and then a new one would wait for seconds behind those that are connected."""
 SPARE_DESCRIPTORS = 256
 """Kept for Redis, files and the event loop."""
 MOST_RPC_CONNECTIONS = 1024
@@ -233,7 +236,7 @@ class Server(uvicorn.Server):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def run_until_stopped(self) -> None:
-        await self.serve([self._listener])
+        await self.serve([self._listener, *(self._listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -45,7 +45,8 @@ class Tenants:
         try:
             self._policies = _File.model_validate(tomllib.loads(self._file.read_text()))
         except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"cannot read the tenants in {self._file}: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SetupError(f"cannot read the tenants in {self._file}: {why}") from error
         except tomllib.TOMLDecodeError as error:
             raise SetupError(f"{self._file} is not valid TOML: {error}") from error
         except ValidationError as error:

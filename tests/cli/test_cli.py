@@ -99,6 +99,37 @@ def test_a_setting_is_refused_in_plain_words(
     assert capsys.readouterr().err.splitlines()[1:] == [f"  SANDBOX_{variable}={given}: {told}"]
 
 
+def test_http_and_grpc_need_a_port_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before anything is started, and not by the one of them that comes second."""
+    assert main(["serve", "--port", "8426", "--grpc-port", "8426"]) == 2
+    assert "SANDBOX_PORT and SANDBOX_GRPC_PORT are both 8426" in capsys.readouterr().err
+    monkeypatch.setenv("SANDBOX_GRPC_PORT", "0")
+    assert Settings(port=0).grpc_port == 0
+
+
+def test_spaces_between_profiles_are_no_part_of_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_PROFILES", "bare, numpy,")
+    assert Settings().profiles == ("bare", "numpy")
+
+
+def test_dead_letters_say_that_no_service_runs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SANDBOX_REDIS_URL", raising=False)
+    monkeypatch.setenv("SANDBOX_RUN_DIR", str(tmp_path))
+    assert main(["dead-letters", "list"]) == 2
+    assert "no `sandbox-service serve` is running here" in capsys.readouterr().err
+
+
+def test_an_image_that_is_not_there_cannot_be_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And how to build it is not what was asked for."""
+    monkeypatch.setenv("SANDBOX_STATE_DIR", str(tmp_path))
+    assert main(["rootfs", "prune", "ml"]) == 2
+    assert capsys.readouterr().err == "sandbox-service: there is no image 'ml' to give up; there is none\n"
+
+
 @pytest.mark.parametrize(
     ("given", "meant"),
     [
