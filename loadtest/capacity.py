@@ -3,9 +3,9 @@
     python -m loadtest.capacity [--report loadtest/reports/load] [--write]
 
 Each call takes CPU time of the gateway, Redis, its worker, the zygote and its child, in this order; gateway, Redis,
-worker and zygote are one thread each, and everything shares the cores, in slices. Parts of one call never overlap,
-batching is in the costs (they are means of a loaded service), nothing else is modelled: no network, no page cache, no
-other load.
+worker and zygote are one thread each, and everything shares the cores, in slices; these threads come before children,
+as the scheduler lets those go first that sleep much. Parts of one call never overlap, batching is in the costs (they
+are means of a loaded service), nothing else is modelled: no network, no page cache, no other load.
 
 It predicts what the section `cores` of the report measured, on one CPU and on all, and prints how far off it is; the
 costs come from the run on all CPUs. `--write` stores them for `sandbox-service plan` and writes CAPACITY.md: its table
@@ -95,7 +95,7 @@ def simulate(
     """
     draw = random.Random(seed)  # noqa: S311
     world = simpy.Environment()
-    cpu = simpy.Resource(world, cores)
+    cpu = simpy.PriorityResource(world, cores)
     threads = {
         "gateway": [simpy.Resource(world) for _ in range(gateways)],
         "redis": [simpy.Resource(world) for _ in range(redis_servers)],
@@ -106,21 +106,21 @@ def simulate(
     latencies: list[float] = []
     ends: list[float] = []
 
-    def compute(seconds: float) -> Iterator[Any]:
+    def compute(seconds: float, priority: int) -> Iterator[Any]:
         while seconds > 0:
-            with cpu.request() as core:
+            with cpu.request(priority) as core:
                 yield core
                 yield world.timeout(min(seconds, _SLICE_S))
             seconds -= _SLICE_S
 
     def use(part: str | None, seconds: float, number: int) -> Iterator[Any]:
         if part is None:
-            yield from compute(seconds)
+            yield from compute(seconds, 1)
             return
         these = threads[part]
         with these[number % len(these)].request() as thread:
             yield thread
-            yield from compute(seconds)
+            yield from compute(seconds, 0)
 
     weights, times = zip(*mix, strict=True)
     mean, shape = sum(weight * time for weight, time in mix) / sum(weights), 1 / _SPREAD**2
@@ -328,8 +328,8 @@ def page(checks: Sequence[Check], costs: Costs, report: Report) -> str:
         "",
         "## What a cluster needs",
         "",
-        "For code that takes 5 ms of CPU itself, each part at most 70 % busy (all of it, where all calls come at",
-        "once); gateways and Redis servers take a core each. More than one Redis means services side by side, each",
+        "For code that takes 5 ms of CPU itself, each part at most 70 % busy (workers all of it, where all calls come",
+        "at once); gateways and Redis servers take a core each. More than one Redis means services side by side, each",
         "with its own gateways and workers, and calls spread over them by the client: a stream is never split. The",
         "mean is the arithmetic of `plan`; simulated are such clusters with a worker for each two cores of workers.",
         "",

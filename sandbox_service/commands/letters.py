@@ -21,7 +21,7 @@ _SHOWN = 1000
 
 def list_letters(settings: Settings, *, tenant: str | None, as_json: bool) -> int:
     async def work(queue: Queue) -> None:
-        letters = [each for each in await queue.dead_letters(_SHOWN) if tenant in (None, each.tenant)]
+        letters = [each for each in await queue.letters.latest(_SHOWN) if tenant in (None, each.tenant)]
         if as_json:
             print(json.dumps([_described(each) for each in letters], indent=1))
             return
@@ -46,7 +46,7 @@ def replay(settings: Settings, letters: Sequence[str], *, everything: bool) -> i
     """Run letters again, each as a new call of its tenant, and remove them; print the new ids."""
 
     async def work(queue: Queue) -> None:
-        wanted = await queue.dead_letters(_SHOWN) if everything else [await _find(queue, each) for each in letters]
+        wanted = await queue.letters.latest(_SHOWN) if everything else [await _find(queue, each) for each in letters]
         for each in wanted:
             if not each.payload:
                 if not everything:
@@ -55,7 +55,7 @@ def replay(settings: Settings, letters: Sequence[str], *, everything: bool) -> i
                 continue
             submission = _again(each, settings)
             await queue.submit(each.tenant, [submission], notify="replay")
-            await queue.remove_letter(each.letter)
+            await queue.letters.remove(each.letter)
             print(f"{each.letter}: runs again as {each.tenant}/{submission.id}")
 
     return _with_queue(settings, work)
@@ -84,7 +84,7 @@ def _again(letter: DeadLetter, settings: Settings) -> Submission:
 
 
 async def _find(queue: Queue, letter: str) -> DeadLetter:
-    found = await queue.dead_letter(letter)
+    found = await queue.letters.get(letter)
     if found is None:
         raise NotFound(f"no dead letter {letter!r}; `sandbox-service dead-letters list` names them")
     return found

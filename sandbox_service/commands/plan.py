@@ -87,10 +87,9 @@ def plan(demand: Demand, costs: Costs) -> Plan:
         cores = max(1, math.ceil(rate * own_s / UTILISATION))
         while (mean_s := idle_s + waiting_s(rate, own_s, cores)) > demand.mean_s:
             cores += 1
-        busy = UTILISATION
     else:
         rate = demand.calls / (2 * (demand.mean_s - idle_s))
-        cores, busy = math.ceil(rate * own_s), 1.0  # a queue that is full keeps all busy
+        cores = math.ceil(rate * own_s)  # a queue that is full keeps all workers busy
         mean_s = idle_s + demand.calls / (2 * cores / own_s)
     limits = {
         "one core of workers": 1 / own_s,
@@ -102,8 +101,8 @@ def plan(demand: Demand, costs: Costs) -> Plan:
     return Plan(
         rate,
         cores,
-        math.ceil(rate * costs.gateway / 1000 / busy),
-        math.ceil(rate * costs.redis / 1000 / busy),
+        math.ceil(rate * costs.gateway / 1000 / UTILISATION),
+        math.ceil(rate * costs.redis / 1000 / UTILISATION),
         demand.calls * costs.redis_kb / 1024,
         mean_s,
         f"{first}, at {limits[first]:.0f} calls/s",

@@ -122,6 +122,8 @@ class Soak:
     looks: list[Look] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
+    held: list[Counter[str]] = field(default_factory=list)
+    """At each look: what the descriptors are, as `part:kind`."""
     sent: int = 0
 
     async def round(self, calls: int) -> None:
@@ -198,6 +200,7 @@ class Soak:
         workers = [part.pid for part in self.rig.workers]
         jails = [pid for worker in workers for pid in descendants_of(worker)]
         everybody = [*gateways, *workers, *jails, self.rig.server.pid]
+        self.held.append(Counter(f"{self._name(pid)}:{kind}" for pid in everybody for kind in _held(pid)))
         with self.rig.redis() as client:
             client.execute_command("MEMORY", "PURGE")
             keys = sum(client.ttl(key) < 0 for key in client.scan_iter())  # the others are bounded by `_silence`
@@ -227,12 +230,18 @@ class Soak:
         counts = [_text(f"{folder}/cpuacct.usage") for folder in self._groups()]
         return used + sum(int(count) / 1e9 for count in counts if count)
 
+    def _name(self, pid: int) -> str:
+        names = {part.pid: part.name for part in self.rig.parts} | {self.rig.server.pid: "redis"}
+        return names.get(pid, "jail")
+
     def _groups(self) -> list[str]:
         return cgroups_of([path.name for path in (self.rig.folder / "run" / "workers").iterdir()])
 
     def verdict(self) -> list[str]:
         """What is not as it has to be, over all rounds but the first."""
-        return self.problems + growth(self.looks[1:])
+        more = ", ".join(f"{count} {what}" for what, count in (self.held[-1] - self.held[1]).items())
+        grown = growth(self.looks[1:])
+        return self.problems + grown + [f"descriptors that the second look had not: {more or 'none'}"] * bool(grown)
 
 
 def growth(looks: list[Look]) -> list[str]:
@@ -258,6 +267,11 @@ def growth(looks: list[Look]) -> list[str]:
 def _medians(name: str, first: list[Look], last: list[Look]) -> tuple[float, float]:
     before, after = (statistics.median(getattr(look, name) for look in part) for part in (first, last))
     return before, after
+
+
+def _held(pid: int) -> list[str]:
+    """Kinds of a process's open descriptors: `socket`, `pipe`, `anon_inode`, or the path of a file."""
+    return [os.readlink(descriptor).partition(":")[0] for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def _memory_mb(pids: list[int]) -> float:
