@@ -23,6 +23,9 @@ def train(options: argparse.Namespace) -> int:
     recipe = RECIPES.get(options.recipe)
     if recipe is None:
         raise SetupError(f"no recipe {options.recipe!r}; there are: {', '.join(RECIPES)}")
+    own = options.base or options.sft or options.problems
+    if own and (options.dry_run or options.emit):
+        raise SetupError("--base, --sft and --problems are of a run here, not of --dry-run or --emit")
     if options.dry_run:
         print(recipe.describe())
         return 0

@@ -19,7 +19,7 @@ from tests.integrations.conftest import ROOT
 from tests.integrations.test_verl_rollout import AGENT
 from tests.integrations.verl_running import compose
 
-pytestmark = pytest.mark.verl
+pytestmark = [pytest.mark.verl, pytest.mark.timeout(200, func_only=True)]
 PAGES = "\n".join((ROOT / "docs" / name).read_text() for name in ("verl.md", "trl.md"))
 SHELL = [line for block in re.findall(r"```sh\n(.*?)```", PAGES, re.DOTALL) for line in block.splitlines()]
 INLINE = re.findall(r"`((?:pip|make|python|sandbox-service) [^`]+)`", re.sub(r"```.*?```", "", PAGES, flags=re.DOTALL))

@@ -15,7 +15,7 @@ pytest.importorskip("verl")
 from sandbox_service.integrations.verl import hooks
 from tests.integrations.test_pages import ran
 
-pytestmark = pytest.mark.verl
+pytestmark = [pytest.mark.verl, pytest.mark.timeout(200, func_only=True)]
 METHODS = [(part, name) for part, needs in hooks.NEEDS.items() for name in (*needs.overrides, *needs.calls)]
 SETTERS = [(part, name, one) for part, needs in hooks.NEEDS.items() for name, read in needs.sets.items()
            for one in read.split()]  # fmt: skip

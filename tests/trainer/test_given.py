@@ -146,6 +146,25 @@ def test_a_wrong_file_is_told_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_papers_recipe_takes_given_data_and_model_only_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all three it gets as far as reading them."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}\n")
+    command = ["train", "--recipe", "rstar2-14b", "--out", str(tmp_path / "run"), "--sft", str(path)]
+    assert main([*command, "--problems", str(path)]) == 2
+    assert "or run it with yours (--base, --sft and --problems)" in capsys.readouterr().err
+    assert main([*command, "--problems", str(path), "--base", str(CHECKPOINT)]) == 2
+    assert "rows.jsonl: row 1 is none that `train data` writes for SFT: it has no 'messages'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--dry-run"], ["--emit", "verl"]])
+def test_what_starts_no_run_takes_no_data(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--recipe", "rstar2-14b", *option, "--sft", "rows.jsonl"]) == 2
+    assert "are of a run here" in capsys.readouterr().err
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"there is no .*absent\.jsonl"):
         given([tmp_path / "absent.jsonl"], [])

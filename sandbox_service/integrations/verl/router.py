@@ -125,9 +125,10 @@ class Router:
 
     def _join(self, servers: dict[str, Any]) -> None:
         for name, handle in servers.items():
-            self._scheduler.engine_joined(name, self._kv_tokens)
+            if name not in self._servers:  # verl's own router takes one that is there already, too
+                self._scheduler.engine_joined(name, self._kv_tokens)
+                self._inflight[name] = 0
             self._servers[name] = handle
-            self._inflight[name] = 0
 
     def _finish(self, request_id: str, trajectory: _Trajectory) -> None:
         """Give its place back; one that waits for a place gives it back when it has it."""
