@@ -52,6 +52,8 @@ class Report:
     slowest_refusal_s: float
     client_cpus: tuple[float, float]
     """CPUs that this client took from the service, at the peak and at five times that."""
+    cpu_ms: tuple[float, float]
+    """CPU time of the whole service for each `ok`, at the peak and at five times that."""
     memory_mb: dict[str, tuple[float, float]]
     """Of each part, before and after."""
 
@@ -61,7 +63,8 @@ class Report:
             f"peak {self.peak:.1f}/s, goodput at {FACTOR} times that {self.goodput:.1f}/s "
             f"({self.goodput / self.peak:.0%})\noutcomes {dict(self.outcomes)}, slowest refusal "
             f"{self.slowest_refusal_s:.2f} s\nthe client's own part: {self.client_cpus[0]:.2f} CPUs at the peak, "
-            f"{self.client_cpus[1]:.2f} then\nMiB: {memory}"
+            f"{self.client_cpus[1]:.2f} then\nCPU time of the service for each `ok`: {self.cpu_ms[0]:.2f} ms at the peak, "
+            f"{self.cpu_ms[1]:.2f} ms then\nMiB: {memory}"
         )
 
 
@@ -93,9 +96,10 @@ class Client:
 async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
     clients = [Client(url) for url in rig.urls]
     await _peak(clients, code, PEAK_S)  # the estimate of how long calls take follows what is sent
-    client_s = time.process_time()
+    client_s, cpu_s = time.process_time(), rig.cpu_s()
     before = await _peak(clients, code, PEAK_S)
     peak_cpus = (time.process_time() - client_s) / PEAK_S
+    peak_cpu_s = (rig.cpu_s() - cpu_s) / (before * PEAK_S)
     memory = _memory(rig)
     outcomes: Counter[str] = Counter()
     refusals: list[float] = []
@@ -114,7 +118,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         silent += '"retry_after_s"' not in answer["refused"]
 
     tasks: set[asyncio.Task[None]] = set()
-    begun, client_s = time.monotonic(), time.process_time()
+    begun, client_s, cpu_s = time.monotonic(), time.process_time(), rig.cpu_s()
     for number, client in zip(itertools.count(), itertools.cycle(clients)):
         due = begun + number / (FACTOR * before)
         if due > begun + overload_s:
@@ -130,6 +134,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     took_s = time.monotonic() - begun
+    cpu_ms = 1000 * peak_cpu_s, 1000 * (rig.cpu_s() - cpu_s) / max(1, outcomes["ok"])
     client_cpus = (peak_cpus, (time.process_time() - client_s) / took_s)
     after = {name: (memory[name], mib) for name, mib in _memory(rig).items()}
     again = await _peak(clients, code, PEAK_S)
@@ -142,6 +147,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         silent=silent,
         slowest_refusal_s=max(refusals, default=0.0),
         client_cpus=client_cpus,
+        cpu_ms=cpu_ms,
         memory_mb=after,
     )
 
