@@ -9,7 +9,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _defaults_can_be_had(self) -> Self:
+    def _defaults_can_be_had(self) -> Settings:
         """Refuse a default that somebody wrote down and no call would get; one of ours gives way to a lower maximum."""
         for name in Limits.model_fields:
             default, most = getattr(self, f"default_{name}"), getattr(self, f"max_{name}")
@@ -115,7 +115,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
+    def _ports_differ(self) -> Settings:
         if self.port and (self.host, self.port) == (self.grpc_host, self.grpc_port):
             raise ValueError(f"SANDBOX_PORT and SANDBOX_GRPC_PORT are both {self.port}: HTTP and gRPC need a port each")
         return self

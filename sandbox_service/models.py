@@ -40,7 +40,14 @@ HARD_OUTPUT_FACTOR = 64
 """A program that writes more than this many times its soft output cap is killed (`output_limit`)."""
 
 
-class Status(str, Enum):
+class _Word(str, Enum):
+    """Printed as the word that it is on the wire, under every Python (3.11 changed what `format` gives)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Status(_Word):
     """What became of a call; a closed list. Decided from evidence outside the jail, never from text."""
 
     OK = "ok"
@@ -349,7 +356,7 @@ class Ticket(Answer):
     url: str
 
 
-class CheckStatus(str, Enum):
+class CheckStatus(_Word):
     """How the check of an answer went."""
 
     OK = "ok"

@@ -99,6 +99,27 @@ def test_a_setting_is_refused_in_plain_words(
     assert capsys.readouterr().err.splitlines()[1:] == [f"  SANDBOX_{variable}={given}: {told}"]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--folder /nowhere", "--folder /nowhere: there is no model"),
+        ("--endpoint nowhere --model m", "--endpoint nowhere: must be a URL, as in http://"),
+        ("--model m", "say which model: --endpoint URL or --folder PATH"),
+        ("--folder /tmp --turns 0", "--turns: must be a whole number from 1 on, not '0'"),
+        ("--folder /tmp --wall-s 0", "--wall-s: must be more than 0"),
+        ("--folder /tmp --limit -1", "--limit: must be a whole number from 1 on, not '-1'"),
+    ],
+)
+def test_eval_names_the_option_that_is_wrong(given: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a model is loaded, or every sample is lost."""
+    try:
+        code = main(["eval", "--data", "questions.jsonl", *given.split()])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert told in capsys.readouterr().err
+
+
 def test_http_and_grpc_need_a_port_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Told before anything is started, and not by the one of them that comes second."""
     assert main(["serve", "--port", "8426", "--grpc-port", "8426"]) == 2
