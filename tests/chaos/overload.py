@@ -63,8 +63,8 @@ class Report:
             f"peak {self.peak:.1f}/s, goodput at {FACTOR} times that {self.goodput:.1f}/s "
             f"({self.goodput / self.peak:.0%})\noutcomes {dict(self.outcomes)}, slowest refusal "
             f"{self.slowest_refusal_s:.2f} s\nthe client's own part: {self.client_cpus[0]:.2f} CPUs at the peak, "
-            f"{self.client_cpus[1]:.2f} then\nCPU time of the service for each `ok`: {self.cpu_ms[0]:.2f} ms at the peak, "
-            f"{self.cpu_ms[1]:.2f} ms then\nMiB: {memory}"
+            f"{self.client_cpus[1]:.2f} then\nthe service's CPU time for each `ok`: {self.cpu_ms[0]:.2f} ms at "
+            f"the peak, {self.cpu_ms[1]:.2f} then\nMiB: {memory}"
         )
 
 
