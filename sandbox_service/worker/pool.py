@@ -30,8 +30,8 @@ _FETCH_BOUNDS = Bounds(
 """The worker's own limits for reading a call's files back, after the call's processes are gone."""
 _SLOT_TIME_S = 30.0
 _RESTART_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 15.0)
-_DESCRIPTORS = 16
-"""More than one execution opens. A worker that ran out of them goes on when every slot could have so many."""
+_DESCRIPTORS = 64
+"""A worker that ran out of them goes on when it could open so many: one execution needs six."""
 
 _log = get_logger("pool")
 
@@ -85,7 +85,6 @@ class Pool:
             for number, (image, profile) in enumerate((i, p) for i in images for p in self._profiles[i.name])
         }
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots = slots
         self._shortage: str | None = None
         self._unstartable: dict[tuple[str, str], str] = {}
         """Jails that could not be made anew so far, and why."""
@@ -110,11 +109,8 @@ class Pool:
         shutil.rmtree(self._code, ignore_errors=True)
 
     async def _start(self, key: tuple[str, str]) -> None:
-        try:
-            jail = Jail(self._plans[key], self._groups, self._log, lambda lost: self._replace(key, lost))
-            await jail.start()
-        except OSError as error:
-            raise SetupError(f"jail {self._plans[key].name} did not start: {error}") from error
+        jail = Jail(self._plans[key], self._groups, self._log, lambda lost: self._replace(key, lost))
+        await jail.start()
         self._jails[key] = jail
         self._unstartable.pop(key, None)
         self._ready[key].set()
@@ -150,7 +146,7 @@ class Pool:
 
     def obstacle(self) -> str | None:
         """Return why an execution could not start now, which is no fault of its own; None if nothing is known."""
-        if self._shortage is not None and _has_descriptors(self._slots * _DESCRIPTORS):
+        if self._shortage is not None and _has_descriptors():
             self._shortage = None
         without = (self._missing_jail(image) for image in self.images)
         return self._shortage or next((why for why in without if why is not None), None)
@@ -244,11 +240,11 @@ class Pool:
             await self._ready[image, profile.name].wait()
 
 
-def _has_descriptors(count: int) -> bool:
-    """Whether this process could open so many more."""
+def _has_descriptors() -> bool:
+    """Whether this process could open as many as it should have left."""
     opened: list[int] = []
     try:
-        while len(opened) < count:
+        while len(opened) < _DESCRIPTORS:
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return False

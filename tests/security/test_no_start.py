@@ -25,7 +25,7 @@ async def runs(worker: Bench) -> str:
 
 
 async def test_without_descriptors_no_attempt_is_made() -> None:
-    """The call could not start, and the pool says so until there are descriptors for every slot; the slot is whole."""
+    """The call could not start, and the pool says so until there are descriptors again; the slot is whole."""
     async with bench() as worker:
         assert worker.pool.obstacle() is None
         with mock.patch.object(os, "pipe2", out_of_descriptors), pytest.raises(CannotStart, match=MISSING):
