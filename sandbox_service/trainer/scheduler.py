@@ -270,8 +270,10 @@ class Scheduler:
         if len(most.rollouts) < 2 or least.full:
             return
         youngest = max(most.rollouts.values(), key=lambda r: r.order)
-        if most.need - least.need > WORTH_MOVING * youngest.length and self._with(least, youngest) <= least.capacity:
-            self._displace(youngest)
+        if most.need - least.need > WORTH_MOVING * youngest.length:
+            share = self._with(least, youngest) / least.capacity
+            if share < min(1.0, most.need / most.capacity):  # or it could be moved to and fro
+                self._displace(youngest)
 
     def _admit(self) -> None:
         """Place the oldest waiting rollouts, each on the engine with the largest free share, while they fit."""

@@ -223,6 +223,17 @@ def test_engines_are_evened_out_when_nobody_waits_if_it_costs_little() -> None:
     assert fleet.next() == [], "the youngest is long: that would cost more than it brings"
 
 
+def test_evening_out_comes_to_an_end() -> None:
+    """Three short ones on two engines: whoever has two of them needs more by ten times what one holds."""
+    fleet = Scheduler(Policy.EXPECTED, LIMIT)
+    for name in "ab":
+        fleet.engine_joined(name, CAPACITY)
+    for id in "012":
+        fleet.submit(id, 1)
+    assert len(fleet.next()) == 3
+    assert fleet.next() == []
+
+
 def test_random_worlds_do_even_out() -> None:
     """Or the properties would say nothing about rollouts that are moved."""
     moved = 0
