@@ -7,7 +7,8 @@
 # make chaos     every fault of the acceptance list under load, with a client that knows each answer; about 10 minutes
 # make integrations-test  contract tests inside verl and TRL, in an environment of their own (2 GB)
 # make soak      100,000 calls, a fifth of them hostile: nothing may grow, nothing may get slower
-# make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for a minute's worth
+# make load      the service beside its baselines: report with plots in loadtest/reports/load; QUICK=1 for two minutes'
+# make load-results  the last report's figures into README.md, docs/performance.md, CAPACITY.md and the costs of `plan`
 # make uml-test  the whole service on cgroup v2, in user-mode-linux
 # make train-demo  a policy from nothing: SFT, three stages of GRPO-RoC, evaluation, report in runs/demo
 # make train-compare  RoC, GRPO and a uniform half from the demo's SFT, three seeds, 30 steps, in runs/compare
@@ -20,7 +21,7 @@ BIN := .venv/bin
 READY := .venv/.ready-server
 DEV := .venv/.ready-dev
 
-.PHONY: quick up test check humaneval chaos soak load lock clean help root image integrations-test image-test uml-test
+.PHONY: quick up test check humaneval chaos soak load load-results lock clean help root image integrations-test image-test uml-test
 quick: check image
 	$(BIN)/pytest -q -m "not slow"
 
@@ -49,6 +50,10 @@ soak: $(DEV) image
 
 load: $(DEV) image
 	$(BIN)/python -m loadtest.load $(if $(QUICK),--quick --out loadtest/reports/quick) $(LOAD)
+
+load-results: $(DEV)
+	$(BIN)/python -m loadtest.capacity --write
+	$(BIN)/python -m loadtest.load.report --readme
 
 # Apart from tests/conftest.py, which needs the server's packages; their warnings are not ours.
 integrations-test: $(DEV) .venv-integrations/.ready image

@@ -1,6 +1,6 @@
 """An OpenAI tool loop whose tool is this service, with any model behind an OpenAI-compatible endpoint.
 
-    pip install sandbox-service
+    pip install .    # in a checkout of this project
     export OPENAI_BASE_URL=http://127.0.0.1:8001/v1 OPENAI_API_KEY=...
     python examples/openai_tool_loop.py http://127.0.0.1:8000 MODEL "What is the sum of the first 100 primes?"
 
@@ -53,6 +53,8 @@ def answer(model: httpx.Client, name: str, question: str, sandbox: SandboxClient
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     service, name, question = sys.argv[1:]
     base = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
     key = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '')}"}

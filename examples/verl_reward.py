@@ -15,7 +15,9 @@ from pathlib import Path
 
 FOLDER = "verl/utils/reward_score/sandbox_fusion"
 
-url, wheel = sys.argv[1], sys.argv[2]
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+url, wheel = sys.argv[1:]
 with tempfile.TemporaryDirectory() as folder:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder, [name for name in archive.namelist() if name.startswith(FOLDER)])

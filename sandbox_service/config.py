@@ -9,9 +9,9 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from sandbox_service.models import MAX_WALL_S, Limits
@@ -95,12 +95,30 @@ class Settings(BaseSettings):
     default_disk_mb: int = Field(64, ge=1, description="disk limit of calls that set none")
     max_disk_mb: int = Field(512, ge=1, description="highest disk limit a call can have")
 
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     @field_validator("profiles", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _defaults_can_be_had(self) -> Settings:
+        """Refuse a default that somebody wrote down and no call would get; one of ours gives way to a lower maximum."""
+        for name in Limits.model_fields:
+            default, most = getattr(self, f"default_{name}"), getattr(self, f"max_{name}")
+            if default > most and f"default_{name}" in self.model_fields_set:
+                raise ValueError(
+                    f"SANDBOX_DEFAULT_{name.upper()}={default}: is more than SANDBOX_MAX_{name.upper()}, which is "
+                    f"{most}: lower this one, or raise that one"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        if self.port and (self.host, self.port) == (self.grpc_host, self.grpc_port):
+            raise ValueError(f"SANDBOX_PORT and SANDBOX_GRPC_PORT are both {self.port}: HTTP and gRPC need a port each")
+        return self
 
     @property
     def slot_count(self) -> int:

@@ -161,7 +161,7 @@ def check_jail(trial: JailTrial) -> Finding:
 
 def check_redis(where: str, trouble: str) -> Finding:
     if trouble:
-        return _lack("redis", trouble, "see the message; `serve` without SANDBOX_REDIS_URL brings its own server")
+        return _lack("redis", trouble, "without SANDBOX_REDIS_URL, `serve` brings a server of its own")
     return _ok("redis", where)
 
 
@@ -203,7 +203,7 @@ def check_memory(overcommit: int, swap_kb: int, has_swap_limit: bool) -> Finding
 
 def check_grpc(version: str, missing: list[str]) -> Finding:
     if missing:
-        remedy = "pip install 'sandbox-service[server,grpc]'; HTTP needs nothing of it"
+        remedy = "pip install '.[server,grpc]' in a checkout of this project; HTTP needs nothing of it"
         return _hint("grpc", f"cannot be served: {', '.join(missing)} not installed", remedy)
     return _ok("grpc", f"can be served (--grpc-port): grpcio {version}")
 
@@ -299,7 +299,7 @@ def refuse_if_unsafe(settings: Settings) -> None:
     lacks = [finding for finding in examine(settings) if finding.verdict is Verdict.LACK]
     if lacks:
         told = "\n".join(f"  {lack.name}: {lack.found}\n    {lack.remedy}" for lack in lacks)
-        raise SetupError(f"this machine cannot run the service safely:\n{told}")
+        raise SetupError(f"the service cannot run here as things are:\n{told}")
 
 
 def report(settings: Settings, *, as_json: bool) -> int:

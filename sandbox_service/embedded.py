@@ -18,10 +18,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from sandbox_service.errors import SetupError
+from sandbox_service.logs import get_logger
 
 LONGEST_SOCKET_PATH = 107
 """Bytes that fit into sockaddr_un (unix(7))."""
@@ -29,6 +31,8 @@ OLDEST_MAJOR = 7
 READY_S = 60.0
 STOP_S = 10.0
 _PR_SET_PDEATHSIG = 1
+
+_log = get_logger("redis")
 
 
 def server_binary() -> Path:
@@ -72,14 +76,16 @@ class EmbeddedServer:
             raise RuntimeError("the embedded server is not running")
         return self._process.pid
 
-    def start(self) -> None:
-        """Start and wait until it answers; SetupError says why it does not."""
+    def start(self, is_stopped: Callable[[], bool] = lambda: False) -> bool:
+        """Start and wait until it answers; SetupError says why it does not. False: told to stop before that."""
         if len(os.fsencode(self.socket_path)) > LONGEST_SOCKET_PATH:
             raise SetupError(f"the socket path {self.socket_path} is too long: set SANDBOX_RUN_DIR to a shorter one")
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self.socket_path.parent.mkdir(parents=True, exist_ok=True)
-        lock = self._lock()
+        lock = self._lock(is_stopped)
+        if lock is None:
+            return False
         try:
+            self.socket_path.parent.mkdir(parents=True, exist_ok=True)
             # With the lock in hand no server uses this directory: a socket file here is one that a kill left behind.
             self.socket_path.unlink(missing_ok=True)
             with self.log_path.open("wb") as log:
@@ -93,13 +99,16 @@ class EmbeddedServer:
                     start_new_session=True,  # Ctrl-C is for who started it, which stops it last
                     preexec_fn=die_with(os.getpid()),
                 )
+            os.pwrite(lock, f"{self._process.pid:<10}\n".encode(), 0)
         finally:
             os.close(lock)
+        ready = False
         try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
+            ready = self._wait_until_ready(is_stopped)
+        finally:
+            if not ready:
+                self.stop()
+        return ready
 
     def stop(self) -> None:
         """End it cleanly (SIGTERM flushes the append-only file), or by force if it does not end. Safe to repeat."""
@@ -127,22 +136,34 @@ class EmbeddedServer:
     ) -> None:
         self.stop()
 
-    def _lock(self) -> int:
-        """Take the directory's lock; the server inherits it. One whose parent was just killed gets time to end."""
+    def _lock(self, is_stopped: Callable[[], bool]) -> int | None:
+        """Take the directory's lock; the server inherits it. One whose parent was just killed gets time to end.
+        None: told to stop meanwhile."""
         lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_up = time.monotonic() + STOP_S
-        while True:
-            try:
+        told = False
+        while not is_stopped():
+            with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < give_up:
-                    time.sleep(0.05)
-                    continue
+                return lock
+            holder = os.pread(lock, 10, 0).decode().strip() or "unknown"
+            if time.monotonic() > give_up:
                 os.close(lock)
                 raise SetupError(
-                    f"another server uses {self.data_dir}: stop it, or set SANDBOX_STATE_DIR to another directory"
-                ) from None
-            return lock
+                    f"another server (process {holder}) uses {self.data_dir}: stop it, or set SANDBOX_STATE_DIR to "
+                    "another directory"
+                )
+            if not told:
+                told = True
+                _log.warning(
+                    "another server uses the data; waiting for its end",
+                    process=holder,
+                    data=str(self.data_dir),
+                    at_most_s=STOP_S,
+                )
+            time.sleep(0.05)
+        os.close(lock)
+        return None
 
     def _argv(self) -> list[str]:
         return [
@@ -157,9 +178,11 @@ class EmbeddedServer:
             *("--daemonize", "no", "--logfile", ""),
         ]
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, is_stopped: Callable[[], bool]) -> bool:
         give_up = time.monotonic() + READY_S
         while not self._answers():
+            if is_stopped():
+                return False
             if self.poll() is not None:
                 raise SetupError(
                     f"the embedded Redis server ended at once; the end of {self.log_path}:\n{self._log_tail()}"
@@ -167,6 +190,7 @@ class EmbeddedServer:
             if time.monotonic() > give_up:
                 raise SetupError(f"the embedded Redis server did not answer in {READY_S:.0f} s; see {self.log_path}")
             time.sleep(0.01)
+        return True
 
     def _answers(self) -> bool:
         """Whether it answers PING with PONG; while it loads its data it answers with an error."""

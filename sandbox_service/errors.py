@@ -18,6 +18,7 @@
     ├── Unavailable     refused before acceptance: a part of the service is missing; come back later
     ├── ServiceFault    our fault, after acceptance or while answering
     └── SetupError      this machine or configuration cannot run the service (never sent over a wire)
+        └── InvalidOption   an argument of a client that no request could be sent with (a ValueError as well)
 
 What happened to *code* that ran is never an error: it is a Result with a Status (`models.py`).
 """
@@ -66,7 +67,7 @@ class HeadersTooLarge(SandboxError):
 
 
 class InvalidCall(SandboxError):
-    code, http, grpc = "invalid_call", 422, "INVALID_ARGUMENT"
+    code, http, grpc, exit_code = "invalid_call", 422, "INVALID_ARGUMENT", 2
 
 
 class TooLarge(SandboxError):
@@ -125,6 +126,10 @@ class ServiceFault(SandboxError):
 
 class SetupError(SandboxError):
     code, exit_code = "setup_error", 2
+
+
+class InvalidOption(SetupError, ValueError):
+    code = "invalid_option"
 
 
 WIRE_ERRORS: tuple[type[SandboxError], ...] = (

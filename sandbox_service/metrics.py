@@ -58,6 +58,11 @@ STARVED = Counter(
 )
 SLOTS = Gauge("sandbox_slots", "Executions this worker can run at once", registry=WORKER)
 SLOTS_BUSY = Gauge("sandbox_slots_busy", "Executions under way", registry=WORKER)
+PAUSED = Gauge(
+    "sandbox_worker_paused",
+    "1 while this worker claims no calls because it could not start them (no descriptor, process or jail)",
+    registry=WORKER,
+)
 SLOTS_RETIRED = Counter(
     "sandbox_slots_retired", "Slots given up because they could not be verified clean", ["reason"], registry=WORKER
 )

@@ -12,7 +12,17 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic.config import JsonDict
 
 CODE_BYTES = 256 * 1024
 STDIN_BYTES = 8 * 1024 * 1024
@@ -30,7 +40,14 @@ HARD_OUTPUT_FACTOR = 64
 """A program that writes more than this many times its soft output cap is killed (`output_limit`)."""
 
 
-class Status(str, Enum):
+class _Word(str, Enum):
+    """Printed as the word that it is on the wire, under every Python (3.11 changed what `format` gives)."""
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Status(_Word):
     """What became of a call; a closed list. Decided from evidence outside the jail, never from text."""
 
     OK = "ok"
@@ -106,13 +123,13 @@ def _jail_path(path: str) -> str:
 
 def _base64_content(content: Any) -> str:
     if not isinstance(content, str):
-        raise ValueError("must be a base64 string")
+        raise ValueError("must be the file's bytes as a base64 string: base64.b64encode(content).decode() in Python")
     if len(content) > 4 * (FILE_BYTES // 3 + 1):
         raise ValueError(f"is too long; a file is at most {FILE_BYTES} bytes")
     try:
         size = len(base64.b64decode(content, validate=True))
     except ValueError as error:
-        raise ValueError(f"is not valid base64: {error}") from error
+        raise ValueError(f"is not valid base64, which the file's bytes are sent in: {error}") from error
     if size > FILE_BYTES:
         raise ValueError(f"is {size} bytes long; a file is at most {FILE_BYTES} bytes")
     return content
@@ -200,8 +217,16 @@ class Limits(Model):
     _integers = field_validator("memory_mb", "output_kb", "processes", "disk_mb", mode="before")(_whole)
 
 
+_COMPARED: JsonDict = {
+    "if": {"required": ["compare"], "properties": {"compare": {"enum": ["exact", "lines"]}}},
+    "then": {"required": ["expected_stdout"], "properties": {"expected_stdout": {"type": "string"}}},
+}
+
+
 class Call(Model):
     """One piece of code to run."""
+
+    model_config = ConfigDict(json_schema_extra=_COMPARED)
 
     id: Identifier | None = Field(None, description="idempotency key: the same id and body give the same Result")
     language: Literal["python"] = "python"
@@ -241,6 +266,14 @@ class Call(Model):
 
     _integers = field_validator("seed", mode="before")(_whole)
 
+    @field_validator("compare")
+    @classmethod
+    def _has_something_to_compare_with(cls, compare: str, found: ValidationInfo) -> str:
+        # Not of the default, which stands in every Call that was written out whole.
+        if compare != "strip" and found.data.get("expected_stdout", "") is None:
+            raise ValueError("is how stdout is compared with `expected_stdout`, which is missing: give it too")
+        return compare
+
 
 class Job(Call):
     """A Call as it travels through the queue: its id given, its limits resolved."""
@@ -271,7 +304,9 @@ class Usage(Answer):
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
-    descheduled_s: float | None = Field(None, description="time it was ready to run and had no CPU, where known")
+    descheduled_s: float | None = Field(
+        None, description="time it was ready to run and had no CPU; null where not known"
+    )
     memory_peak_mb: float | None = Field(None, description="null where the kernel cannot tell it per call")
 
 
@@ -321,7 +356,7 @@ class Ticket(Answer):
     url: str
 
 
-class CheckStatus(str, Enum):
+class CheckStatus(_Word):
     """How the check of an answer went."""
 
     OK = "ok"

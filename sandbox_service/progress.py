@@ -1,33 +1,64 @@
-"""Shows how far the build of an image is: a bar where somebody is watching, lines elsewhere."""
+"""What surrounds the build of an image: where it goes and how far it is are told (a bar where somebody is watching,
+lines elsewhere), and one that is told to end leaves nothing behind."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sandbox_service.config import Settings
 from sandbox_service.worker import rootfs
 from sandbox_service.worker.rootfs import Step
 
 
 @contextmanager
-def build_progress() -> Iterator[rootfs.Progress]:
+def build_progress(settings: Settings) -> Iterator[rootfs.Progress]:
     """Yield a reporter: a bar on a terminal, else one line for each step. Silent if nothing had to be built."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with _bar(console) as reporter:
-            yield reporter
-    else:
-        seen: set[Step] = set()
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    new = "" if settings.state_dir.exists() else ", a new folder"
+    place = f"{settings.state_dir.absolute()} (SANDBOX_STATE_DIR{new})"
+    begun = False
+    with _bar(console) if console.is_terminal else _lines(console) as show, _ended_by_sigterm():
 
-        def report(step: Step, _detail: str) -> None:
-            if step not in seen:
-                seen.add(step)
-                console.print(f"image: {step.title}", highlight=False)
+        def report(step: Step, detail: str) -> None:
+            nonlocal begun
+            if not begun:  # of a folder that was mistyped nobody would hear again
+                console.print(f"image: building it in {place}", markup=False)
+            begun = True
+            show(step, detail)
 
         yield report
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM end a build as Ctrl-C does, by an exception."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _lines(console: Console) -> Iterator[rootfs.Progress]:
+    seen: set[Step] = set()
+
+    def report(step: Step, _detail: str) -> None:
+        if step not in seen:
+            seen.add(step)
+            console.print(f"image: {step.title}")
+
+    yield report
 
 
 @contextmanager

@@ -112,6 +112,7 @@ class Service:
         port = _find_port(settings.host, settings.port, "--host (SANDBOX_HOST)", "--port (SANDBOX_PORT)")
         self.url = f"http://{_reachable(settings.host)}:{port}"
         self.grpc_url: str | None = None
+        self._started = False
         self._drain_s = settings.drain_s
         self._run_dir = settings.run_dir
         self._redis = None if settings.redis_url else EmbeddedServer(data_dir, settings.run_dir / "redis.sock")
@@ -128,16 +129,18 @@ class Service:
         python = ["env", *variables, sys.executable, "-P", "-m", "sandbox_service"]
         self.parts = [Part("worker", [*python, "worker"]), Part("gateway", [*python, "gateway"])]
 
-    def start(self) -> None:
-        if self._redis is not None:
-            self._redis.start()
+    def start(self, signals: _Signals) -> None:
+        if self._redis is not None and not self._redis.start(lambda: signals.count > 0):
+            return
+        self._started = True
         for part in self.parts:
             part.start()
 
-    def watch(self) -> None:
+    def watch(self, signals: _Signals) -> None:
         if self._redis is not None and self._redis.poll() is not None:
             structlog.get_logger(component="serve").warning("restarting", part="redis")
-            self._redis.start()
+            if not self._redis.start(lambda: signals.count > 0):
+                return
         for part in self.parts:
             part.watch()
 
@@ -158,7 +161,8 @@ class Service:
             part.wait(time.monotonic() + (self._drain_s + 5 if drain else 0))
         if self._redis is not None:
             self._redis.stop()
-        self._remove_folders()
+        if self._started:  # else they may be of the service that we waited for
+            self._remove_folders()
 
     def _remove_folders(self) -> None:
         """Remove what a killed worker has left, as soon as its jails have ended, and then the empty folders."""
@@ -202,12 +206,12 @@ def serve(settings: Settings, given: Mapping[str, object]) -> int:
     signals = _Signals()
     signals.install()
     try:
-        service.start()
+        service.start(signals)
         ready = _wait_until_ready(service, signals)
         if ready:
             _print_banner(service, needs_key=settings.api_keys_file is not None)
         while not signals.count:
-            service.watch()
+            service.watch(signals)
             time.sleep(_TICK_S)
     except _Interrupt:
         pass  # both requests at once: the way out below does not wait
@@ -232,8 +236,9 @@ def temporary_service() -> Iterator[str]:
         _prepare(settings)
         service = Service(settings, given, Path(folder, "redis"))
         try:
-            service.start()
-            _wait_until_ready(service, _Signals())
+            signals = _Signals()
+            service.start(signals)
+            _wait_until_ready(service, signals)
             yield service.url
         finally:
             service.stop()
@@ -242,7 +247,7 @@ def temporary_service() -> Iterator[str]:
 def _prepare(settings: Settings) -> None:
     """Refuse a machine that cannot do it safely, and have the image that calls run in."""
     doctor.refuse_if_unsafe(settings)
-    with build_progress() as progress:
+    with build_progress(settings) as progress:
         built = rootfs.build(settings, progress)
     rootfs.load(settings.image, settings)
     if built.missing:
@@ -256,7 +261,7 @@ def _wait_until_ready(service: Service, signals: _Signals) -> bool:
     """Return True when the service answers that it is ready, False when it was asked to stop before."""
     give_up = time.monotonic() + _READY_S
     while not signals.count:
-        service.watch()
+        service.watch(signals)
         if service.is_ready():
             return True
         if time.monotonic() > give_up:

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtest.load import report
-from loadtest.load.sections import FULL, QUICK, SECTIONS, Bench, replay
+from loadtest.load.bench import FULL, QUICK, Bench
+from loadtest.load.sections import SECTIONS, replay
 from sandbox_service.config import Settings
 from sandbox_service.worker import rootfs
 
@@ -70,7 +71,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a minute: shows that all works, its figures mean little")
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes: shows that all works, its figures mean little"
+    )
     parser.add_argument("--only", help=f"sections, comma separated: {', '.join(SECTIONS)}")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured at this commit")
     parser.add_argument("--replay", type=Path, metavar="LOG", help="send a recorded log, and nothing else")

@@ -38,12 +38,15 @@ class Cluster:
         self.gateways: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self.urls: list[str] = []
-        self._ports: list[int] = []
+        self.rpc_targets: list[str] = []
+        """Of those gateways that speak gRPC too."""
 
-    def add_gateway(self) -> None:
+    def add_gateway(self, *, rpc: bool = False) -> None:
         port = _free_port()
         self.urls.append(f"http://127.0.0.1:{port}")
-        self.gateways.append(self._start("gateway", PORT=port))
+        more = {"GRPC_PORT": _free_port()} if rpc else {}
+        self.rpc_targets += [f"127.0.0.1:{each}" for each in more.values()]
+        self.gateways.append(self._start("gateway", PORT=port, **more))
 
     def add_worker(self, prefix: tuple[str, ...] = (), **variables: object) -> None:
         """Start a worker; `prefix` is a command to start it with (`unshare --net`, `taskset`)."""
@@ -113,7 +116,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(gateways: int = 1, workers: int = 1, **variables: object) -> Iterator[Cluster]:
+def cluster(gateways: int = 1, workers: int = 1, *, rpc: bool = False, **variables: object) -> Iterator[Cluster]:
     """Yield a service with this many parts; with `workers=0` its gateways accept and nothing runs yet."""
     with tempfile.TemporaryDirectory(prefix="load-") as name:
         folder = Path(name)
@@ -122,7 +125,7 @@ def cluster(gateways: int = 1, workers: int = 1, **variables: object) -> Iterato
         made = Cluster(folder, state_dir=Settings().state_dir, **variables)
         try:
             for _ in range(gateways):
-                made.add_gateway()
+                made.add_gateway(rpc=rpc)
             for _ in range(workers):
                 made.add_worker()
             if workers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,12 +96,35 @@ def _machine() -> tuple[float, float]:
     return TICK_S * (user + nice + system + irq + softirq), TICK_S * steal
 
 
+def parts(service: Cluster) -> dict[int, str]:
+    """Which part of the service each of its processes is, by its id."""
+    return _parts(service, _children(_processes()))
+
+
+def _children(table: Mapping[int, _Process]) -> defaultdict[int, list[int]]:
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, process in table.items():
+        children[process.parent].append(pid)
+    return children
+
+
+def _parts(service: Cluster, children: defaultdict[int, list[int]]) -> dict[int, str]:
+    parts = {service.redis.pid: "redis"}
+    parts |= {process.pid: "gateway" for process in service.gateways}
+    for worker in service.workers:
+        parts[worker.pid] = "worker"
+        for jail in children[worker.pid]:
+            parts[jail] = "jail"
+            for zygote in children[jail]:
+                parts[zygote] = "zygote"
+                parts |= dict.fromkeys(children[zygote], "init")
+    return parts
+
+
 def take(service: Cluster | None, at: float) -> Account:
     """Read the account of this process, all below it, and the parts of `service`, which are below it too."""
     table = _processes()
-    children = defaultdict(list)
-    for pid, process in table.items():
-        children[process.parent].append(pid)
+    children = _children(table)
     account = Account(at)
     account.busy_s, account.stolen_s = _machine()
     below, line = set(), [os.getpid()]
@@ -110,17 +134,7 @@ def take(service: Cluster | None, at: float) -> Account:
             below.add(pid)
             line += children[pid]
     account.own_s = sum(table[pid].own_s + table[pid].reaped_s for pid in below)
-    parts: dict[int, str] = {}
-    if service is not None:
-        parts[service.redis.pid] = "redis"
-        parts |= {process.pid: "gateway" for process in service.gateways}
-        for worker in service.workers:
-            parts[worker.pid] = "worker"
-            for jail in children[worker.pid]:
-                parts[jail] = "jail"
-                for zygote in children[jail]:
-                    parts[zygote] = "zygote"
-                    parts |= dict.fromkeys(children[zygote], "init")
+    parts = {} if service is None else _parts(service, children)
     for pid, part in parts.items():
         if pid not in table:
             continue

@@ -4,7 +4,8 @@ Open loop: every request has a time at which it is due, which no answer changes;
 service (or a client) that falls behind cannot hide it. Closed loop: each connection sends its next request when it
 has its answer. A burst is an open loop in which everything is due at once.
 
-Speaks HTTP/1.1 by itself, because a client library would take more CPU time than the service. Answers are checked.
+Speaks HTTP/1.1 by itself, because a client library would take more CPU time than the service; gRPC by its library.
+Answers are checked.
 """
 
 from __future__ import annotations
@@ -17,11 +18,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import uvloop
 
 from loadtest.load.traffic import Shot
+
+if TYPE_CHECKING:
+    from loadtest.load.rpc import Channel
 
 PHASES = ("admitted", "queued", "dispatched", "forked", "ran", "collected", "total")
 _ANSWER_S = 900.0
@@ -32,6 +37,17 @@ class Transport(Enum):
     SINGLE = "single"
     BATCH = "batch"
     STREAM = "stream"
+    RPC = "gRPC"
+    """A call each, all on one connection."""
+    RPC_BATCH = "gRPC batch"
+
+    @property
+    def one_by_one(self) -> bool:
+        return self in (Transport.SINGLE, Transport.RPC)
+
+    @property
+    def over_grpc(self) -> bool:
+        return self in (Transport.RPC, Transport.RPC_BATCH)
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,7 @@ class Plan:
     """What one process does. `due_s` has a time for each request after the start; None makes it a closed loop."""
 
     urls: tuple[str, ...]
+    """Of gateways; over gRPC their addresses, HOST:PORT."""
     transport: Transport
     connections: int
     """Requests at once of a closed loop; of an open one, connections are made as they are needed."""
@@ -136,13 +153,18 @@ class Driver:
         self._told = told
         self._urls, self._sources = itertools.cycle(plan.urls), itertools.cycle(plan.sources or (None,))
         self._idle: list[Connection] = []
+        self._channels: dict[str, Channel] = {}
         self.record = Record()
 
     def _requests(self) -> Iterator[range]:
-        size = 1 if self._plan.transport is Transport.SINGLE else self._plan.batch
+        size = 1 if self._plan.transport.one_by_one else self._plan.batch
         return (range(at, min(at + size, len(self._shots))) for at in range(0, len(self._shots), size))
 
     async def run(self) -> Record:
+        if self._plan.transport.over_grpc:
+            from loadtest.load.rpc import Channel
+
+            self._channels = {url: Channel(url) for url in self._plan.urls}
         await asyncio.sleep(max(0.0, self._start - time.monotonic()))
         if self._plan.due_s is None:
             requests = self._requests()
@@ -156,6 +178,8 @@ class Driver:
                     group.create_task(self._send(numbers, due))
         for connection in self._idle:
             connection.close()
+        for channel in self._channels.values():
+            await channel.close()
         self.record.cpu_s = time.process_time()
         return self.record
 
@@ -164,6 +188,12 @@ class Driver:
             await self._send(numbers, time.monotonic())
 
     async def _send(self, numbers: range, due: float) -> None:
+        if self._plan.transport.over_grpc:
+            await self._send_rpc(numbers, due)
+        else:
+            await self._send_http(numbers, due)
+
+    async def _send_http(self, numbers: range, due: float) -> None:
         connection = self._idle.pop() if self._idle else Connection(next(self._urls), next(self._sources))
         sent = time.monotonic()
         try:
@@ -180,6 +210,24 @@ class Driver:
             self._idle.append(connection)
         else:
             connection.close()
+
+    async def _send_rpc(self, numbers: range, due: float) -> None:
+        channel = self._channels[next(self._urls)]
+        sent, seen = time.monotonic(), set[int]()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                if self._plan.transport is Transport.RPC:
+                    result = await channel.run(self._shots[numbers[0]])
+                    self._note(numbers[0], result, due, sent, time.monotonic())
+                    return
+                async for index, result in channel.run_batch([self._shots[number] for number in numbers]):
+                    if index in seen:
+                        self.record.duplicated += 1
+                        continue
+                    seen.add(index)
+                    self._note(numbers[index], result, due, sent, time.monotonic())
+        except (Refused, TimeoutError) as error:
+            self.record.faults.append(f"no answer: {error!r}")
 
     async def _ask(self, connection: Connection, numbers: range, due: float, sent: float) -> None:
         if self._plan.transport is Transport.SINGLE:

@@ -4,7 +4,8 @@
 
 Point the client at the recorder. Each line of the log is {"at": seconds since the start, "call": the call without its
 id, "result": what came back, if it came with the answer}: `python -m loadtest.load --replay calls.jsonl` sends them
-again at the same pace and compares. Code and inputs stand in the log as they were sent.
+again at the same pace and compares. Code and inputs stand in the log as they were sent. Whatever else a client asks for
+(other APIs' dialects, checks of answers) goes by and is not written down.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 _HOP_BY_HOP = {"host", "connection", "keep-alive", "transfer-encoding", "content-length", "content-encoding"}
+_RECORDED = {"/v1/calls", "/v1/batches"}
 _ANSWER_S = 900.0
 
 
@@ -49,7 +51,7 @@ class Recorder:
                 kept.append(piece)
                 yield piece
             await answer.aclose()
-            if request.method == "POST" and answer.is_success:
+            if request.method == "POST" and request.url.path in _RECORDED and answer.is_success:
                 self._note(at, body, b"".join(kept))
 
         passed = {name: value for name, value in answer.headers.items() if name not in _HOP_BY_HOP}

@@ -2,8 +2,8 @@
 
     python -m loadtest.load.report [--out loadtest/reports/load] [--readme]
 
-`--readme` writes the tables of the last run between the two marks in README.md, and keeps the report in
-loadtest/results. Nothing is computed here that the JSON does not say.
+`--readme` writes the tables of the last run between the two marks in README.md, the bars and the profile to
+docs/performance.md, and keeps the report in loadtest/results. Nothing is computed here that the JSON does not say.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from loadtest.load import bars, profile
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "loadtest" / "results"
@@ -45,8 +47,8 @@ def _valid(found: Mapping[str, Any]) -> str:
 def _throughput(found: Mapping[str, Any]) -> list[str]:
     lines = [
         "| call, in batches of 64 | service | cold `python -I` | ratio | jail + cold | ratio | CPU a call "
-        "| of the floor | its core |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| of the floor | its core | `print(1)` in its image, its core |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case, figures in found.items():
         cpu = sorted(turn["service"]["service_cpu_ms_per_call"] for turn in figures["turns"])
@@ -58,7 +60,8 @@ def _throughput(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"| {SMALL[case]}{_valid(figures)} | {figures['per_s']:.0f}/s | {figures['cold_per_s']:.1f}/s | "
             f"{figures['to_cold']:.1f} | {jailed} | {cpu[len(cpu) // 2]:.2f} ms | {figures['cpu_to_floor']:.1f} × "
-            f"{figures['floor_ms']:.2f} ms | {figures['core_to_floor']:.1f} × |"
+            f"{figures['floor_ms']:.2f} ms | {figures['core_to_floor']:.1f} × | "
+            f"{figures['empty_to_floor']:.1f} ×, {figures['empty_core_to_floor']:.1f} × |"
         )
     return lines
 
@@ -83,21 +86,46 @@ def _phases(found: Mapping[str, Any]) -> list[str]:
 
 
 def _latency(found: Mapping[str, Any]) -> list[str]:
-    idle, single, stream = found["idle"], found["single"], found["stream"]
+    idle, single = found["idle"], found["single"]
     return [
         f"One `print(1)` at a time over HTTP: p50 {idle['latency_ms']['p50']:.1f} ms, p99 "
         f"{idle['latency_ms']['p99']:.1f} ms{_valid(idle)}. 64 single requests at once: {single['per_s']:.0f}/s, "
-        f"{single['service_cpu_ms_per_call']:.2f} ms of CPU each; streamed batches: {stream['per_s']:.0f}/s."
+        f"{single['service_cpu_ms_per_call']:.2f} ms of CPU each."
     ]
+
+
+_WAYS = {
+    "single": "HTTP, a connection for each call in flight",
+    "batch": "HTTP, batches of 64",
+    "stream": "HTTP, streamed batches of 64",
+    "gRPC": "gRPC `Run`, one connection",
+    "gRPC batch": "gRPC `RunBatch`, batches of 64, one connection",
+}
+
+
+def _fronts(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "| `print(1)`, 256 in flight | calls/s | p50, p99 ms | CPU ms a call: service | of it gateway | generator |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way, each in found.items():
+        used = each["cpu_ms_per_call"]
+        lines.append(
+            f"| {_WAYS[way]}{_valid(each)} | {each['per_s']:.0f} | {each['latency_ms']['p50']:.0f}, "
+            f"{each['latency_ms']['p99']:.0f} | {each['service_cpu_ms_per_call']:.2f} | {used['gateway']:.2f} | "
+            f"{used['generator']:.2f} |"
+        )
+    return lines
 
 
 def _step(found: Mapping[str, Any]) -> list[str]:
     cuts, share = found["latency_ms"], found["rate_per_s"] / found["capacity_per_s"]
     return [
-        f"One RL step: {found['calls']} calls (`{found['workload']}`) from {found['processes']} processes, open loop "
+        f"One RL step: {found['rollouts']} rollouts that think for {found['think_s']:.0f} s (mean) before each of "
+        f"their {found['calls']} calls (`{found['workload']}`), from {found['processes']} processes, open loop "
         f"at {found['rate_per_s']:.0f}/s ({share:.0%} of capacity): mean {cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, "
         f"p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; {found['lost']} lost, {found['duplicated']} duplicated, "
-        f"{found['wrong']} wrong{_valid(found)}."
+        f"{found['wrong']} wrong, {found['early']} due before their rollout had its last answer{_valid(found)}."
     ]
 
 
@@ -107,7 +135,8 @@ def _at_once(title: str) -> Callable[[Mapping[str, Any]], list[str]]:
         return [
             f"{found['calls']} calls (`{found['workload']}`) in flight at once as {title}: {found['lost']} lost, "
             f"{found['duplicated']} duplicated, {found['wrong']} wrong; all accepted after "
-            f"{found['filled_after_s']:.1f} s, then {found['per_s_while_draining']:.0f}/s; gateways "
+            f"{found['filled_after_s']:.1f} s, then {found['per_s_while_draining']:.0f}/s "
+            f"({found['to_steady']:.2f} of the steady {found['steady_per_s']:.0f}/s); gateways "
             f"{rss.get('gateway', 0):.0f} MiB, Redis {rss.get('redis', 0):.0f} MiB; a call ended at most "
             f"{moved:.1%} (p99) of all calls from its place in line{_valid(found)}."
         ]
@@ -167,6 +196,7 @@ _PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = 
     ("throughput", "Where the CPU time goes", _components),
     ("latency", "Latency", _latency),
     ("latency", "Phases of a call", _phases),
+    ("fronts", "HTTP and gRPC", _fronts),
     ("cores", "One CPU and all", _cores),
     ("step", "An RL step", _step),
     ("burst", "All at once, batches", _at_once("streamed batches of 64")),
@@ -175,11 +205,14 @@ _PARTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], list[str]]], ...] = 
     ("replay", "A recorded log", _replay),
     ("slots", "Slots", _slots),
     ("workers", "Workers", _workers),
+    ("profile", "Profile", profile.markdown),
 )
 
 
 def markdown(sections: Sections) -> str:
     lines = ["# Load report", "", _machine(sections), ""]
+    if any(bars.judge(sections)):
+        lines += ["## Bars", "", *bars.table(sections), ""]
     for name, title, render in _PARTS:
         if name in sections:
             lines += [f"## {title}", "", *render(sections[name]["found"]), ""]
@@ -189,7 +222,11 @@ def markdown(sections: Sections) -> str:
 def readme(sections: Sections) -> str:
     """The part of the report that README shows."""
     lines = [BEGIN, "", _machine(sections), "", "![Throughput and CPU time](loadtest/results/throughput.png)", ""]
-    for name in ("throughput", "latency", "step", "burst", "connections", "slots", "workers"):
+    lines += [
+        "Each bar beside what was measured, and why some are missed: [docs/performance.md](docs/performance.md).",
+        "",
+    ]
+    for name in ("throughput", "latency", "fronts", "step", "burst", "connections", "slots", "workers"):
         if name in sections:
             render = next(each for section, _, each in _PARTS if section == name)
             lines += [*render(sections[name]["found"]), ""]
@@ -202,6 +239,8 @@ def write(sections: Sections, folder: Path) -> None:
     """Write report.md and the plots."""
     (folder / "report.md").write_text(markdown(sections))
     _plot_ratios(sections, folder / "throughput.png")
+    if "profile" in sections:
+        profile.plot(sections["profile"]["found"], folder / "profile.png")
     for name in ("step", "burst", "connections", "replay"):
         if name in sections:
             _plot_series(sections[name]["found"], name, folder / f"{name}.png")
@@ -264,6 +303,8 @@ def main() -> None:
     if not options.readme:
         print(markdown(sections))
         return
+    if short := [name for name, section in sections.items() if section["quick"]]:
+        parser.error(f"{options.out} has short runs ({', '.join(short)}), which are nothing to publish")
     path = ROOT / "README.md"
     RESULTS.mkdir(exist_ok=True)
     for file in (*options.out.glob("*.png"), options.out / "report.md"):
@@ -271,6 +312,7 @@ def main() -> None:
     before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     path.write_text(before + readme(sections) + after)
+    (ROOT / "docs" / "performance.md").write_text(bars.page(sections, _machine(sections)))
 
 
 if __name__ == "__main__":

@@ -14,79 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-import redis
-from rich.progress import Progress, TaskID
-
 from loadtest.load import baselines, cost, crowd, traffic
+from loadtest.load.at_once import burst, connections
+from loadtest.load.bench import BATCH, Bench
 from loadtest.load.cluster import Cluster, cluster
 from loadtest.load.drive import Plan, Transport
-from sandbox_service.queue.keys import with_prefix
-
-_KEYS = with_prefix("sandbox")
-BATCH = 64
-ROLLOUTS, CALLS_PER_ROLLOUT = 512 * 32, 2.75
-"""One RL step of the paper; a step of fewer calls is the same arrivals, fewer of them."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is done: what a test can afford, or what a report is made of."""
-
-    rounds: int
-    small: int
-    """Calls of print(1) in one turn; numpy and sympy get fewer."""
-    latency: int
-    mix: int
-    step: int
-    burst: int
-    connections: int
-    cpu_bound: int
-    clients: int
-
-
-QUICK = Scale(1, 256, 40, 128, 300, 512, 256, 8, 4)
-FULL = Scale(3, 3072, 600, 512, 45_000, 45_000, 45_000, 100, 32)
-
-
-class Bench:
-    """What every section gets: the scale, the workload of the step and of the bursts, and a bar to move."""
-
-    def __init__(
-        self, scale: Scale, progress: Progress, workload: str = "math", log: Path | None = None, rate_share: float = 0.7
-    ) -> None:
-        self.scale = scale
-        self.workload = workload
-        self.log = log
-        self.rate_share = rate_share
-        self._progress = progress
-        self._task: TaskID | None = None
-
-    def begin(self, what: str, total: int) -> None:
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(what, total=total)
-        self._progress.refresh()
-
-    def told(self, count: int) -> None:
-        assert self._task is not None
-        self._progress.advance(self._task, count)
-        self._progress.refresh()
-
-    def closed(
-        self, service: Cluster, workload: str, calls: int, transport: Transport, connections: int, processes: int = 1
-    ) -> crowd.Outcome:
-        """Closed loop: as many requests at once as connections, spread over client processes."""
-        self.begin(f"{workload}, {transport.value}, {connections} at once", calls)
-        each = -(-calls // processes)
-        batch = 1 if transport is Transport.SINGLE else BATCH
-        plan = Plan(tuple(service.urls), transport, connections // processes, batch)
-        return crowd.send(
-            service, [(plan, traffic.shots(workload, each, seed)) for seed in range(processes)], self.told
-        )
+from loadtest.load.profile import profile
+from loadtest.load.step import step
 
 
 def throughput(bench: Bench) -> dict[str, Any]:
@@ -103,6 +40,9 @@ def throughput(bench: Bench) -> dict[str, Any]:
             turns = []
             for _ in range(scale.rounds):
                 sent = bench.closed(service, case, calls, Transport.BATCH, 4)
+                empty = sent
+                if case != "print":
+                    empty = bench.closed(service, f"empty {case}", calls // 2, Transport.BATCH, 4)
                 bench.begin(f"{case}: baselines", 3)
                 bare = baselines.cold(case, max(8, calls // share))
                 bench.told(1)
@@ -116,26 +56,28 @@ def throughput(bench: Bench) -> dict[str, Any]:
                         "cold": asdict(bare),
                         "jailed": asdict(jailed) if jailed else None,
                         "floor": asdict(forked),
-                        **_ratios(sent, bare, jailed, forked),
+                        **_ratios(sent, bare, jailed),
+                        **_to_floor("cpu_to_floor", "core_to_floor", sent, forked),
+                        **_to_floor("empty_to_floor", "empty_core_to_floor", empty, forked),
                     }
                 )
             cases[case] = {"turns": turns, **_median(turns)}
     return cases
 
 
-def _ratios(
-    sent: crowd.Outcome, bare: baselines.Rate, jailed: baselines.Rate | None, forked: baselines.Rate
-) -> dict[str, Any]:
-    calls = max(1, sent.answered)
-    used = sent.account.cpu_s
-    core = sum(used.get(part, 0.0) for part in ("worker", "zygote", "init", "child"))
+def _ratios(sent: crowd.Outcome, bare: baselines.Rate, jailed: baselines.Rate | None) -> dict[str, Any]:
     return {
         "to_cold": sent.per_s / bare.per_s,
         "to_jailed": sent.per_s / jailed.per_s if jailed else None,
-        "cpu_to_cold": bare.cpu_ms / (1000 * sent.account.service_s / calls),
-        "cpu_to_floor": 1000 * sent.account.service_s / calls / forked.cpu_ms,
-        "core_to_floor": 1000 * core / calls / forked.cpu_ms,
+        "cpu_to_cold": bare.cpu_ms * sent.answered / (1000 * sent.account.service_s),
     }
+
+
+def _to_floor(whole: str, core: str, sent: crowd.Outcome, forked: baselines.Rate) -> dict[str, float]:
+    """CPU time of a call in multiples of the floor: of the whole service, and of what executes it alone."""
+    floor_s = forked.cpu_ms * max(1, sent.answered) / 1000
+    executing_s = sum(sent.account.cpu_s.get(part, 0.0) for part in ("worker", "zygote", "init", "child"))
+    return {whole: sent.account.service_s / floor_s, core: executing_s / floor_s}
 
 
 def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -144,6 +86,7 @@ def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return statistics.median(values) if values else None
 
     names = ("to_cold", "to_jailed", "cpu_to_cold", "cpu_to_floor", "core_to_floor")
+    names += ("empty_to_floor", "empty_core_to_floor")
     return {
         **{name: median(name) for name in names},
         "per_s": statistics.median(turn["service"]["per_s"] for turn in turns),
@@ -160,8 +103,18 @@ def latency(bench: Bench) -> dict[str, Any]:
         bench.closed(service, "print", 20, Transport.SINGLE, 1)
         idle = bench.closed(service, "print", bench.scale.latency, Transport.SINGLE, 1)
         single = bench.closed(service, "print", bench.scale.small, Transport.SINGLE, 64, 2)
-        stream = bench.closed(service, "print", bench.scale.small, Transport.STREAM, 4)
-    return {"idle": idle.summary(), "single": single.summary(), "stream": stream.summary()}
+    return {"idle": idle.summary(), "single": single.summary()}
+
+
+def fronts(bench: Bench) -> dict[str, Any]:
+    """`print(1)` by each way into the service, 256 in flight: over HTTP and gRPC, one by one and in batches."""
+    found = {}
+    with cluster(rpc=True) as service:
+        bench.closed(service, "print", BATCH * 4, Transport.BATCH, 4)  # warm
+        for way in Transport:
+            at_once = 4 if not way.one_by_one else 4 * BATCH
+            found[way.value] = bench.closed(service, "print", bench.scale.small, way, at_once).summary()
+    return found
 
 
 def mixes(bench: Bench) -> dict[str, Any]:
@@ -180,125 +133,6 @@ def replay(bench: Bench) -> dict[str, Any]:
         plan = Plan(tuple(service.urls), Transport.SINGLE, 64, due_s=due_s)
         sent = crowd.send(service, [(plan, shots)], bench.told)
     return {"log": bench.log.name, "open_loop": due_s is not None, **sent.summary(), "series": sent.series()}
-
-
-def step(bench: Bench) -> dict[str, Any]:
-    """One RL step, open loop at a share of the measured capacity, from many client processes.
-
-    Calls arrive as from rollouts that think for some seconds between their calls: at random, and evenly over the step.
-    """
-    scale = bench.scale
-    with cluster() as service:
-        capacity = bench.closed(service, bench.workload, scale.small, Transport.STREAM, 4)
-        rate = bench.rate_share * capacity.per_s
-        bench.begin(f"one RL step: {scale.step} calls at {rate:.0f}/s", scale.step)
-        plans = []
-        each = scale.step // scale.clients
-        for number in range(scale.clients):
-            draw = random.Random(number)  # noqa: S311
-            due, times = 0.0, []
-            for _ in range(each):
-                due += draw.expovariate(rate / scale.clients)
-                times.append(due)
-            plan = Plan(tuple(service.urls), Transport.SINGLE, 1, due_s=times)
-            plans.append((plan, traffic.shots(bench.workload, each, number)))
-        sent = crowd.send(service, plans, bench.told)
-    return {
-        "capacity_per_s": capacity.per_s,
-        "rate_per_s": rate,
-        "processes": scale.clients,
-        "workload": bench.workload,
-        **sent.summary(),
-        "series": sent.series(),
-    }
-
-
-def burst(bench: Bench) -> dict[str, Any]:
-    """All calls in flight at once, as streamed batches: the workers start after the last one is accepted."""
-    calls = bench.scale.burst
-    with cluster(workers=0, max_queued=2 * calls) as service:
-        return _all_at_once(bench, service, calls, Transport.STREAM, BATCH, "streamed batches of 64")
-
-
-def connections(bench: Bench) -> dict[str, Any]:
-    """All calls in flight at once, each on a connection of its own: three gateways, three clients, three addresses."""
-    calls = bench.scale.connections
-    with cluster(gateways=3, workers=0, max_queued=2 * calls) as service:
-        return _all_at_once(bench, service, calls, Transport.SINGLE, 1, "connections")
-
-
-def _all_at_once(
-    bench: Bench, service: Cluster, calls: int, transport: Transport, batch: int, what: str
-) -> dict[str, Any]:
-    bench.begin(f"{calls} calls at once, {what}", calls)
-    processes = 3
-    each = calls // processes
-    filled = 0.0
-    peaks: dict[str, float] = {}
-    client = redis.Redis.from_url(service.redis.url)
-    empty_mb = client.info("memory")["used_memory"] / 2**20
-
-    def meanwhile() -> None:
-        nonlocal filled
-        now = cost.take(service, time.monotonic())
-        peaks.update({part: max(size, peaks.get(part, 0.0)) for part, size in now.rss_mb.items()})
-        peaks["redis"] = max(peaks.get("redis", 0.0), client.info("memory")["used_memory"] / 2**20)
-        if not filled and waiting(client) >= each * processes:
-            filled = time.monotonic()
-            service.add_worker()
-
-    plans = []
-    for number in range(processes):
-        spread_s = calls / 3000
-        requests = -(-each // batch)
-        plan = Plan(
-            (service.urls[number % len(service.urls)],),
-            transport,
-            1,
-            batch,
-            due_s=[spread_s * index / requests for index in range(requests)],
-            sources=(f"127.0.0.{2 + number}",),
-            keep_alive=False,
-        )
-        plans.append((plan, traffic.shots(bench.workload, each, number)))
-    sent = crowd.send(service, plans, bench.told, meanwhile=meanwhile)
-    client.close()
-    return {
-        **sent.summary(),
-        "workload": bench.workload,
-        "filled_after_s": filled - sent.start,
-        "rss_peak_mb": peaks,
-        "redis_kb_per_call": 1024 * (peaks["redis"] - empty_mb) / calls,
-        "first_answer_after_filled_s": sent.done[0] - filled if sent.done else None,
-        "per_s_while_draining": _middle_rate(sent.done),
-        "order": _inversions(sent),
-        "series": sent.series(),
-    }
-
-
-def waiting(client: redis.Redis) -> int:
-    """Count the calls that the queue has and no worker."""
-    return sum(client.xlen(key) for key in client.scan_iter(f"{_KEYS['WORK']}*", count=1000))
-
-
-def _middle_rate(done: Sequence[float]) -> float:
-    """Calls a second between the first and the last tenth of the answers."""
-    tenth = len(done) // 10
-    return (len(done) - 2 * tenth) / max(done[-tenth - 1] - done[tenth], 1e-9)
-
-
-def _inversions(sent: crowd.Outcome) -> dict[str, float]:
-    """How far calls ended from the place they were sent at, as a share of all; 0 is first come, first served."""
-    ended = sorted(
-        (done, due, place, number)
-        for number, record in enumerate(sent.records)
-        for done, due, place in zip(record.done, record.due, record.place, strict=True)
-    )
-    arrived = {key: rank for rank, key in enumerate(sorted((due, place, number) for _, due, place, number in ended))}
-    moved = sorted(
-        abs(rank - arrived[due, place, number]) / len(ended) for rank, (_, due, place, number) in enumerate(ended)
-    )
-    return {"p50": crowd.percentile(moved, 0.5), "p99": crowd.percentile(moved, 0.99), "max": moved[-1]}
 
 
 _SPIN = "n = 0\nfor i in range(1_000_000):\n    n += i\nprint(n)"
@@ -388,6 +222,7 @@ def cores(bench: Bench) -> dict[str, Any]:
 
 Section = Callable[[Bench], dict[str, Any]]
 SECTIONS: dict[str, Section] = {
-    each.__name__: each for each in (throughput, latency, step, burst, connections, cores, workers, slots, mixes)
+    each.__name__: each
+    for each in (throughput, latency, fronts, step, burst, connections, cores, workers, slots, mixes, profile)
 }
 """All but `replay`, which needs a log."""

@@ -1,6 +1,7 @@
 """What is sent: workloads as ready request bodies, each with what has to come back.
 
 print numpy sympy     one small program, again and again
+empty numpy/sympy     `print(1)` in the image that numpy's and sympy's programs run in
 toolcalls             the programs of loadtest/workloads/toolcalls: long code, floods and time-outs among them
 tools                 those of them that end by themselves (`ok` or `failed`)
 math                  seven times print, twice numpy, once sympy
@@ -25,6 +26,9 @@ SMALL = {
     "numpy": ("import numpy as np\nprint(int(np.arange(10).sum()))", "45\n"),
     "sympy": ("from sympy import solve, symbols\nx = symbols('x')\nprint(solve(x**2 - 5*x + 6, x))", "[2, 3]\n"),
 }
+EMPTY = {f"empty {case}": (f"import {case}\nprint(1)", "1\n") for case in ("numpy", "sympy")}
+
+MATH = {"print": 7, "numpy": 2, "sympy": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,14 @@ class Shot:
 
 def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
     """Return `count` calls of a workload, in an order that depends on the seed alone."""
-    if name in SMALL:
-        code, stdout = SMALL[name]
+    if known := (SMALL | EMPTY).get(name):
+        code, stdout = known
         shot = _shot(Call(code=code), workload.Expected(Status.OK, stdout=stdout))
         return [shot] * count
     if name.endswith(".jsonl"):
         return recorded(Path(name))[0]
     if name == "math":
-        parts = [*shots("print", 7), *shots("numpy", 2), *shots("sympy", 1)]
+        parts = [shot for case, weight in MATH.items() for shot in shots(case, weight)]
         return random.Random(seed).choices(parts, k=count)  # noqa: S311
     if name == "humaneval":
         items = workload.humaneval()

@@ -18,6 +18,7 @@ from sandbox_service.client._progress import Bar
 from sandbox_service.client._retries import Retries
 from sandbox_service.client._stats import Stats
 from sandbox_service.client._transport import Transport, check_url
+from sandbox_service.errors import InvalidOption
 from sandbox_service.models import BATCH_CALLS, Call, Checked, Checks, CheckStatus, Result, Ticket
 
 T = TypeVar("T")
@@ -37,8 +38,8 @@ class AsyncSandboxClient:
     while others are under way, in one stream that brings back each Result as it finishes.
 
     `url`: one gateway, or several of the same service, which take turns and stand in for each other; `http://`, or
-    `grpc://` with the extra `grpc` (`https://`, `grpcs://`). ValueError: it is no address. `max_connections`: streams
-    at once to all of them; more calls wait here.
+    `grpc://` with the extra `grpc` (`https://`, `grpcs://`). InvalidOption: it is no address. `max_connections`:
+    streams at once to all of them; more calls wait here.
 
     One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
     fork (but not over gRPC, whose library is not made for it). Close it in each event loop that used it (`async with`
@@ -61,7 +62,7 @@ class AsyncSandboxClient:
         if not 1 <= coalesce_calls <= BATCH_CALLS:
             raise ValueError(f"coalesce_calls must be 1 to {BATCH_CALLS}")
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ValueError(
+            raise InvalidOption(
                 "api_key has a space, a line end or another character that no key has; strip what was read"
             )
         self._options = Options(urls, api_key, retries, coalesce_calls, coalesce_s, max_connections)
@@ -168,47 +169,53 @@ class AsyncSandboxClient:
         return [verdicts[index] for index in range(len(pairs))]
 
     async def submit(self, code: str | Call, **fields: object) -> Ticket:
-        """Hand in a call without waiting for it. Await its id with `wait`, or poll it with `get`."""
+        """Hand in a call without waiting for it. Await it with `wait`, or poll it with `get`, by ticket or id."""
         call = _wire.prepare(code, fields)
         return await self._service.ask(lambda gateway, left_s: gateway.submit(call, left_s), _wire.patience_s([call]))
 
     async def submit_batch(self, calls: Sequence[Call | str]) -> Ticket:
-        """Hand in up to 1,024 calls, all or none of them. Await the id with `wait_batch`, or poll with `get_batch`."""
+        """Hand in up to 1,024 calls, all or none of them. Await them with `wait_batch`, or poll with `get_batch`."""
         batch = _wire.prepare_batch(calls)
         patience_s = _wire.patience_s(batch.calls)
         return await self._service.ask(lambda gateway, left_s: gateway.submit_batch(batch, left_s), patience_s)
 
-    async def get(self, id: str) -> Result | None:
+    async def get(self, id: str | Ticket) -> Result | None:
         """Return the Result of a call, None while it is not done."""
-        return await self._service.ask(lambda gateway, left_s: gateway.get(id, 0, left_s), ANSWER_MARGIN_S)
+        name = _wire.id_of("calls", id)
+        return await self._service.ask(lambda gateway, left_s: gateway.get(name, 0, left_s), ANSWER_MARGIN_S)
 
-    async def get_batch(self, id: str) -> list[Result] | None:
+    async def get_batch(self, id: str | Ticket) -> list[Result] | None:
         """Return the Results of a batch in the order of its calls, None while one is not done."""
-        return await self._service.ask(lambda gateway, left_s: gateway.get_batch(id, 0, left_s), ANSWER_MARGIN_S)
+        name = _wire.id_of("batches", id)
+        return await self._service.ask(lambda gateway, left_s: gateway.get_batch(name, 0, left_s), ANSWER_MARGIN_S)
 
-    async def wait(self, id: str, *, timeout_s: float = _wire.DEFAULT_TIMEOUT_S) -> Result:
+    async def wait(self, id: str | Ticket, *, timeout_s: float = _wire.DEFAULT_TIMEOUT_S) -> Result:
         """Return the Result of a call as soon as it is done. TimeoutError: it is not yet, and goes on."""
+        name = _wire.id_of("calls", id)
 
         def get(gateway: Transport, wait_s: float, left_s: float) -> Awaitable[Result | None]:
-            return gateway.get(id, wait_s, left_s)
+            return gateway.get(name, wait_s, left_s)
 
-        return await self._wait(get, f"call {id}", timeout_s)
+        return await self._wait(get, f"call {name}", timeout_s)
 
-    async def wait_batch(self, id: str, *, timeout_s: float = _wire.DEFAULT_TIMEOUT_S) -> list[Result]:
+    async def wait_batch(self, id: str | Ticket, *, timeout_s: float = _wire.DEFAULT_TIMEOUT_S) -> list[Result]:
         """Return the Results of a batch as soon as all are done. TimeoutError: they are not yet, and go on."""
+        name = _wire.id_of("batches", id)
 
         def get(gateway: Transport, wait_s: float, left_s: float) -> Awaitable[list[Result] | None]:
-            return gateway.get_batch(id, wait_s, left_s)
+            return gateway.get_batch(name, wait_s, left_s)
 
-        return await self._wait(get, f"batch {id}", timeout_s)
+        return await self._wait(get, f"batch {name}", timeout_s)
 
-    async def cancel(self, id: str) -> None:
+    async def cancel(self, id: str | Ticket) -> None:
         """Cancel a call: it never starts, or is killed. A call that is done keeps its Result."""
-        await self._service.ask(lambda gateway, left_s: gateway.cancel(id, left_s), ANSWER_MARGIN_S)
+        name = _wire.id_of("calls", id)
+        await self._service.ask(lambda gateway, left_s: gateway.cancel(name, left_s), ANSWER_MARGIN_S)
 
-    async def cancel_batch(self, id: str) -> None:
+    async def cancel_batch(self, id: str | Ticket) -> None:
         """Cancel all calls of a batch that are not done."""
-        await self._service.ask(lambda gateway, left_s: gateway.cancel_batch(id, left_s), ANSWER_MARGIN_S)
+        name = _wire.id_of("batches", id)
+        await self._service.ask(lambda gateway, left_s: gateway.cancel_batch(name, left_s), ANSWER_MARGIN_S)
 
     async def cancel_label(self, name: str, value: str) -> int:
         """Cancel all unfinished calls that carry this label; return how many."""

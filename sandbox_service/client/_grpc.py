@@ -54,6 +54,13 @@ _BY_STATUS: dict[grpc.StatusCode, type[SandboxError]] = {
 }
 """Of RPCs that ended without an error of the service's: it was not reached, or gRPC itself refused the message."""
 
+_MISTAKEN = {
+    "http1.x server (HTTP status 400)": "speaks HTTP; use http://",
+    "WRONG_VERSION_NUMBER": "does not speak TLS; use grpc://",
+    "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted here",
+}
+"""What gRPC says of an address that no repeat would mend, and what is to be done."""
+
 _used_by: int | None = None
 """The process whose gRPC threads these are."""
 
@@ -151,6 +158,10 @@ class GrpcTransport:
                     return _wire.to_error(to_fields(pb.Error.FromString(value)))
                 except DecodeError:
                     break
+        for said, meaning in _MISTAKEN.items():
+            if said in (error.details() or ""):
+                where = self.url.partition("://")[2] if meaning.endswith("://") else ""
+                return SetupError(f"{self.url} {meaning}{where}")
         kind = _BY_STATUS.get(error.code(), ServiceFault)
         return kind(f"no answer from {self.url}: {error.code().name}: {error.details()}")
 

@@ -11,6 +11,7 @@ import httpx
 from sandbox_service.client import _wire
 from sandbox_service.errors import Unavailable
 from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
+from sandbox_service.tls import refused_tls
 
 CONNECT_S = 10.0
 SILENCE_S = 60.0
@@ -103,7 +104,7 @@ class HttpTransport:
                 raise _Silence from None
             raise _wire.unreachable(self.url, fault) from fault
         except httpx.TransportError as fault:
-            raise _wire.refused_tls(self.url, fault) or _wire.unreachable(self.url, fault) from fault
+            raise refused_tls(self.url, fault) or _wire.unreachable(self.url, fault) from fault
 
     async def _parts(self, response: httpx.Response, deadline: float) -> AsyncIterator[bytes]:
         """Yield the body in parts; raise past the deadline: httpx's own time-out is one of silence."""

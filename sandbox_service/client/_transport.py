@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from sandbox_service.client import _http
-from sandbox_service.errors import SetupError
+from sandbox_service.errors import InvalidOption, SetupError
 from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
 
 
@@ -55,18 +55,27 @@ class Transport(Protocol):
 
 
 def check_url(url: str) -> str:
-    """Return the address without a slash at its end. ValueError: no request could ever be sent there.
+    """Return the address without a slash at its end. InvalidOption: no request could ever be sent there.
 
     SetupError: the packages that it needs are not installed.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https", "grpc", "grpcs") or not parts.hostname:
-        raise ValueError(
+    if not _is_address(url):
+        raise InvalidOption(
             f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000 or grpc://127.0.0.1:50051"
         )
-    if parts.scheme.startswith("grpc") and importlib.util.find_spec("grpc") is None:
-        raise SetupError("grpc:// needs packages that are not installed: pip install 'sandbox-service[grpc]'")
+    if url.startswith("grpc") and importlib.util.find_spec("grpc") is None:
+        raise SetupError(
+            "grpc:// needs packages that are not installed: pip install '.[grpc]' in a checkout of this project"
+        )
     return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https", "grpc", "grpcs") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
 
 
 def open_transport(url: str, *, api_key: str | None, max_connections: int) -> Transport:

@@ -7,7 +7,6 @@ service recognises a repeat and never runs it twice. A stream without its termin
 from __future__ import annotations
 
 import hashlib
-import ssl
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,9 +18,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sandbox_service.errors import WIRE_ERRORS, InvalidCall, SandboxError, ServiceFault, SetupError, Unavailable
+from sandbox_service.errors import WIRE_ERRORS, InvalidCall, SandboxError, ServiceFault, Unavailable
 from sandbox_service.models import CHECKS, Batch, Call, Checked, Checks, Result, Ticket, Verdicts
-from sandbox_service.reasons import reason
+from sandbox_service.reasons import flaws
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -58,6 +57,9 @@ def prepare(code: str | Call, fields: Mapping[str, object]) -> Call:
     """Return a Call that has an id and a deadline. InvalidCall names the field that is wrong."""
     if isinstance(code, Call) and fields:
         raise TypeError("fields go with code given as text; a Call carries its own")
+    if not isinstance(code, str | Call):
+        kind = type(code).__name__
+        raise InvalidCall(f"code: must be a program as text, or a Call, not of type {kind}", field="code")
     call = code if isinstance(code, Call) else _validate(Call, {"code": code, **fields})
     added = {"id": call.id or uuid.uuid4().hex, "timeout_s": call.timeout_s or DEFAULT_TIMEOUT_S}
     return call.model_copy(update=added)
@@ -97,6 +99,18 @@ def again(call: Call, first_id: str, number: int) -> Call:
     room = ID_LENGTH - len(suffix)
     stem = first_id if len(first_id) <= room else hashlib.sha256(first_id.encode()).hexdigest()[:room]
     return call.model_copy(update={"id": stem + suffix})
+
+
+def id_of(kind: Kind, which: str | Ticket) -> str:
+    """Return the id that somebody asks for by itself or by its ticket."""
+    if isinstance(which, str):
+        return which
+    if not isinstance(which, Ticket):
+        raise InvalidCall(f"id: must be an id or a Ticket, not of type {type(which).__name__}", field="id")
+    if not which.url.startswith(_place(kind, "")):
+        other = "wait, get and cancel" if kind == "batches" else "wait_batch, get_batch and cancel_batch"
+        raise InvalidCall(f"id: what this Ticket is for is asked for with {other}", field="id")
+    return which.id
 
 
 def submit(call: Call) -> Request:
@@ -165,9 +179,8 @@ def _validate(model: type[ModelT], fields: Mapping[str, object]) -> ModelT:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidCall(f"{place}: {reason(model, first)}", field=place) from error
+        place, wrong = next(flaws(model, error))
+        raise InvalidCall(f"{place}: {wrong}", field=place) from error
 
 
 # Answers
@@ -210,8 +223,6 @@ class _Frame(_Answer):
     done: bool = False
 
 
-_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
-"""How OpenSSL calls an answer in plain HTTP, by version."""
 _BY_CODE = {kind.code: kind for kind in WIRE_ERRORS}
 _BY_STATUS = {kind.http: kind for kind in WIRE_ERRORS} | {502: Unavailable, 504: Unavailable}
 
@@ -262,17 +273,6 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> SandboxE
 
 def unreachable(url: str, fault: Exception) -> Unavailable:
     return Unavailable(f"no answer from {url}: {type(fault).__name__}: {fault}")
-
-
-def refused_tls(url: str, fault: BaseException | None) -> SetupError | None:
-    """Return what to say where TLS cannot be had: no repeat would mend that."""
-    while fault is not None:
-        if isinstance(fault, ssl.SSLCertVerificationError):
-            return SetupError(f"{url} has a certificate that is not trusted here: {fault.verify_message}")
-        if isinstance(fault, ssl.SSLError) and fault.reason in _NO_TLS:
-            return SetupError(f"{url} does not speak TLS; use http://{url.partition('://')[2]}")
-        fault = fault.__cause__ or fault.__context__
-    return None
 
 
 class StreamReader:

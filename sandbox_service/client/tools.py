@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from sandbox_service.errors import InvalidCall, ServiceFault
 from sandbox_service.models import Call, Result, Status
-from sandbox_service.reasons import reason
+from sandbox_service.reasons import flaws
 
 TOOL_NAME = "execute_python_code_with_standard_io"
 TOOL: dict[str, Any] = {
@@ -76,9 +76,7 @@ def to_call(tool_call: str | Mapping[str, Any] | BaseModel, **fields: Any) -> Ca
     try:
         return Call.model_validate({**own, **fields})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        wrong = reason(Call, first)
-        place = ".".join(map(str, first["loc"]))
+        place, wrong = next(flaws(Call, error))
         if place in _FIELDS and place not in fields:
             raise ToolCallError(f"`{_FIELDS[place]}` {wrong}") from None
         raise InvalidCall(f"{place}: {wrong}", field=place) from error

@@ -19,12 +19,16 @@ def settings(**given: object) -> Settings:
     from pydantic import ValidationError
 
     from sandbox_service.config import Settings
+    from sandbox_service.reasons import wording
 
     try:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
-        wrong = [f"SANDBOX_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors() if e["loc"]]
-        raise SetupError("these settings are not valid:\n  " + "\n  ".join(wrong or [str(error)])) from error
+        wrong = [
+            "".join(f"SANDBOX_{str(name).upper()}={found['input']}: " for name in found["loc"]) + wording(found["msg"])
+            for found in error.errors()
+        ]
+        raise SetupError("these settings are not valid:\n  " + "\n  ".join(wrong)) from error
 
 
 def service_settings(**given: object) -> Settings:

@@ -7,16 +7,14 @@ import importlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sandbox_service.errors import SetupError
 from sandbox_service.integrations import evaluate as evaluation
 from sandbox_service.trainer import curate
+from sandbox_service.trainer.rows import pyarrow, read_rows
 from sandbox_service.trainer.sources import RL, SFT, Dropped, Messages
-
-_FORMS = (".jsonl", ".json", ".parquet")
 
 
 def data(options: argparse.Namespace) -> int:
@@ -28,7 +26,7 @@ def data(options: argparse.Namespace) -> int:
     if options.out.suffix not in (".jsonl", ".parquet"):
         raise SetupError(f"{options.out}: say which form, .jsonl or .parquet")
     if options.out.suffix == ".parquet":
-        evaluation.pyarrow()  # now, and not after an hour of reading
+        pyarrow()  # now, and not after an hour of reading
     for path in options.files:
         if path.exists() and options.out.exists() and path.samefile(options.out):
             raise SetupError(f"{path} would be overwritten while it is read: write to another file")
@@ -41,7 +39,7 @@ def data(options: argparse.Namespace) -> int:
     seen: set[str] = set()
     read = 0
     for path in options.files:
-        for number, row in _read(path):
+        for number, row in read_rows(path):
             read += 1
             given = answers.pop(number, []) if answers is not None else None
             try:
@@ -103,38 +101,10 @@ def _asked(messages: Messages) -> str:
     return "\n".join(turn["content"] for turn in messages if turn["role"] == "user")
 
 
-def _read(path: Path) -> Iterator[tuple[int, Any]]:
-    """Rows with their numbers, from 1: the line of a .jsonl, the place in a list or a .parquet."""
-    if not path.exists():
-        raise SetupError(f"there is no {path}")
-    if path.suffix not in _FORMS:
-        raise SetupError(f"{path}: rows are read from {', '.join(_FORMS)}")
-    if path.suffix == ".parquet":
-        evaluation.pyarrow()
-        batches = importlib.import_module("pyarrow.parquet").ParquetFile(path).iter_batches(1000)
-        yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-        return
-    number = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            if path.suffix == ".json" and file.read(4096).lstrip().startswith("["):
-                file.seek(0)
-                yield from enumerate(json.load(file), 1)
-                return
-            file.seek(0)
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SetupError(f"{path}:{number or error.lineno}: not JSON ({error.msg})") from None
-    except UnicodeDecodeError:
-        raise SetupError(f"{path}: not UTF-8") from None
-
-
 def _answers(path: Path) -> dict[int, list[str | None]]:
     """The answers to each row, of what `sandbox-service eval --out` wrote."""
     found: dict[int, list[str | None]] = defaultdict(list)
-    for number, sample in _read(path):
+    for number, sample in read_rows(path):
         try:
             found[int(sample["id"])].append(sample["answer"])
         except (KeyError, TypeError, ValueError):
@@ -150,7 +120,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if path.suffix == ".parquet":
-            arrow = evaluation.pyarrow()
+            arrow = pyarrow()
             importlib.import_module("pyarrow.parquet").write_table(arrow.Table.from_pylist(rows), partial)
         else:
             with partial.open("w", encoding="utf-8") as file:

@@ -26,11 +26,12 @@ def evaluate(options: argparse.Namespace) -> int:
         raise SetupError("say which model: --endpoint URL or --folder PATH, one of them")
     if options.endpoint and not options.model:
         raise SetupError("say which model the endpoint is to run: --model NAME")
-    for name in ("samples", "turns", "max_tokens", "at_once"):
-        if getattr(options, name) < 1:
-            raise SetupError(f"--{name.replace('_', '-')} must be at least 1")
+    if options.endpoint and not options.endpoint.startswith(("http://", "https://")):
+        raise SetupError(f"--endpoint {options.endpoint}: must be a URL, as in http://127.0.0.1:8100/v1")
+    if options.folder and not Path(options.folder, "config.json").is_file():
+        raise SetupError(f"--folder {options.folder}: there is no model (a Hugging Face folder has a config.json)")
     questions = evaluation.load(Path(options.data))
-    found = asyncio.run(_run(options, questions[: options.limit or None]))
+    found = asyncio.run(_run(options, questions[: options.limit]))
     print(json.dumps(found, indent=2))
     return 1 if found["lost"] else 0
 

@@ -21,6 +21,15 @@ examples:
   sandbox-service eval --data aime24.jsonl --endpoint http://127.0.0.1:8100/v1 --model rstar2
   sandbox-service eval --data gpqa_diamond.csv --folder ./model --samples 4 --out samples.jsonl
 """
+TRAIN = """\
+--sft and --problems stand in for what the recipe makes itself; they take what `train data` writes. An eighth of the
+problems, by a hash of the question, is held out for the evaluations. What does not fit the model is left out, and told.
+
+examples:
+  sandbox-service train --recipe nano --out runs/demo
+  sandbox-service train --recipe rstar2-14b --emit verl --out recipe
+  sandbox-service train --recipe rstar2-14b --base Qwen3-0.6B --sft sft.jsonl --problems train.jsonl --out runs/own
+"""
 DATA = """\
 Nothing is downloaded: FILE is a .jsonl, .json or .parquet of the data set as it is published (parquet needs pyarrow).
 

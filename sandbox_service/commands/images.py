@@ -15,7 +15,7 @@ from sandbox_service.worker.rootfs import Image
 
 def build(settings: Settings, name: str, requirements: Path | None, *, bare: bool, force: bool) -> int:
     started = time.time()
-    with build_progress() as progress:
+    with build_progress(settings) as progress:
         image = rootfs.build(settings, progress, name=name, requirements=requirements, bare=bare, force=force)
     print(f"image {image.name} is {'built' if image.built_at > started else 'up to date'}: {_summary(image)}")
     for library in image.missing:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from sandbox_service.config import Settings
-from sandbox_service.errors import NotFound, ServiceFault
+from sandbox_service.errors import NotFound, ServiceFault, SetupError
 from sandbox_service.models import Job
 from sandbox_service.queue import DeadLetter, Queue, Submission
 
@@ -21,7 +21,7 @@ _SHOWN = 1000
 
 def list_letters(settings: Settings, *, tenant: str | None, as_json: bool) -> int:
     async def work(queue: Queue) -> None:
-        letters = [each for each in await queue.dead_letters(_SHOWN) if tenant in (None, each.tenant)]
+        letters = [each for each in await queue.letters.latest(_SHOWN) if tenant in (None, each.tenant)]
         if as_json:
             print(json.dumps([_described(each) for each in letters], indent=1))
             return
@@ -46,7 +46,7 @@ def replay(settings: Settings, letters: Sequence[str], *, everything: bool) -> i
     """Run letters again, each as a new call of its tenant, and remove them; print the new ids."""
 
     async def work(queue: Queue) -> None:
-        wanted = await queue.dead_letters(_SHOWN) if everything else [await _find(queue, each) for each in letters]
+        wanted = await queue.letters.latest(_SHOWN) if everything else [await _find(queue, each) for each in letters]
         for each in wanted:
             if not each.payload:
                 if not everything:
@@ -55,7 +55,7 @@ def replay(settings: Settings, letters: Sequence[str], *, everything: bool) -> i
                 continue
             submission = _again(each, settings)
             await queue.submit(each.tenant, [submission], notify="replay")
-            await queue.remove_letter(each.letter)
+            await queue.letters.remove(each.letter)
             print(f"{each.letter}: runs again as {each.tenant}/{submission.id}")
 
     return _with_queue(settings, work)
@@ -84,7 +84,7 @@ def _again(letter: DeadLetter, settings: Settings) -> Submission:
 
 
 async def _find(queue: Queue, letter: str) -> DeadLetter:
-    found = await queue.dead_letter(letter)
+    found = await queue.letters.get(letter)
     if found is None:
         raise NotFound(f"no dead letter {letter!r}; `sandbox-service dead-letters list` names them")
     return found
@@ -109,7 +109,12 @@ def _when(letter: DeadLetter) -> str:
 
 def _with_queue(settings: Settings, work: Callable[[Queue], Awaitable[None]]) -> int:
     # Without a Redis of its own to name, it is the one that `serve` brings.
-    found = settings.model_copy(update={"redis_url": settings.redis_url or f"unix://{settings.run_dir}/redis.sock"})
+    own = settings.run_dir / "redis.sock"
+    if settings.redis_url is None and not own.exists():
+        raise SetupError(
+            f"no `sandbox-service serve` is running here (there is no {own}): start it, or set SANDBOX_REDIS_URL"
+        )
+    found = settings.model_copy(update={"redis_url": settings.redis_url or f"unix://{own}"})
 
     async def run() -> None:
         queue = await Queue.connect(found)

@@ -8,10 +8,31 @@ from pathlib import Path
 
 from sandbox_service import __version__
 from sandbox_service.commands import actions, examples
+from sandbox_service.reasons import closest
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names the command or option that may be meant by one that is not known."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        known = [str(choice) for choice in action.choices or ()]
+        if known and value not in known:
+            meant = closest(str(value), known)
+            hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"there is no {value!r}; {hint}")
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Each command speaks for itself: the parser above would know its options no more."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            meant = closest(name, self._option_string_actions) if name.startswith("-") else None
+            self.error(f"there is no place for {unknown[0]}" + (f"; did you mean {meant}?" if meant else ""))
+        return found, unknown
 
 
 def parser() -> argparse.ArgumentParser:
-    whole = argparse.ArgumentParser(
+    whole: argparse.ArgumentParser = _Parser(
         prog="sandbox-service",
         description="Runs code written by language models, fast and safely, for reinforcement learning.",
         epilog=examples.ALL,
@@ -131,7 +152,8 @@ def _add_letters(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
-    train = _command(commands, "train", actions.train, "train a model by GRPO-RoC with a service in the loop")
+    summary = "train a model by GRPO-RoC with a service in the loop"
+    train = _command(commands, "train", actions.train, summary, examples.TRAIN)
     train.add_argument("--recipe", default="nano", help="what to train, and how (default: %(default)s)")
     train.add_argument("--dry-run", action="store_true", help="print the recipe and end")
     train.add_argument("--emit", choices=["verl"], help="write the recipe for another trainer and end")
@@ -144,7 +166,12 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
     train.add_argument("--url", help="the service; without it, one is started for this run (needs root)")
     train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    train.add_argument("--threads", type=int, default=1, help="of torch; the service wants CPUs too (default: 1)")
+    train.add_argument("--threads", type=_count, default=1, help="of torch; the service wants CPUs too (default: 1)")
+    train.add_argument("--base", type=Path, metavar="FOLDER", help="start from this Qwen3 model, not from the recipe's")
+    for option, what in (("--sft", "SFT on these conversations"), ("--problems", "RL on these problems")):
+        train.add_argument(
+            option, type=Path, nargs="+", default=[], metavar="FILE", help=f"{what}, written by `train data`"
+        )
     under = train.add_subparsers(title="commands", metavar="COMMAND")
     data = _command(
         under, "data", actions.train_data, "turn published data sets into what trainers read", examples.DATA
@@ -173,14 +200,14 @@ def _add_plan(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands, "plan", actions.plan, "predict what a training run needs: cores, gateways, Redis", examples.PLAN
     )
     plan.add_argument("--rollouts", type=_count, required=True, help="rollouts of one step")
-    plan.add_argument("--calls", type=_amount, default=2.75, help="calls of a rollout (default: %(default)s)")
+    plan.add_argument("--calls", type=_positive, default=2.75, help="calls of a rollout (default: %(default)s)")
     plan.add_argument(
         "--over-s",
         type=_amount,
         default=0.0,
         help="seconds over which they come; 0: all at once (default: %(default)s)",
     )
-    plan.add_argument("--mean-s", type=_amount, default=0.3, help="wanted mean of an answer (default: %(default)s)")
+    plan.add_argument("--mean-s", type=_positive, default=0.3, help="wanted mean of an answer (default: %(default)s)")
     plan.add_argument(
         "--code-ms", type=_amount, default=5.0, help="CPU of the code itself, milliseconds (default: %(default)s)"
     )
@@ -206,6 +233,13 @@ def _amount(text: str) -> float:
     return value
 
 
+def _positive(text: str) -> float:
+    value = _amount(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
 def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
     summary = "evaluate a model with the tool: avg@k and pass@k with intervals, calls, errors, lengths"
     add = _command(commands, "eval", actions.eval, summary, examples.EVAL).add_argument
@@ -216,13 +250,13 @@ def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
     add("--template", choices=["paper", "short"], default="paper", help="of a folder's prompt (default: %(default)s)")
     add("--url", default="http://127.0.0.1:8000", help="of the service, where code runs (default: %(default)s)")
     add("--api-key-file", type=Path, metavar="FILE", help="with the service's API key")
-    add("--samples", type=int, default=16, help="of each question (default: %(default)s)")
-    add("--temperature", type=float, default=0.6, help="(default: %(default)s)")
-    add("--max-tokens", type=int, default=30_720, help="that a sample may have (default: %(default)s)")
-    add("--turns", type=int, default=30, help="that a sample may have (default: %(default)s)")
-    add("--wall-s", type=float, default=4.0, help="of one tool call (default: %(default)s)")
-    add("--response-chars", type=int, default=1000, help="of each stream that the model reads (default: %(default)s)")
-    add("--at-once", type=int, default=256, help="samples under way (default: %(default)s)")
-    add("--limit", type=int, default=0, metavar="N", help="only the first N questions")
+    add("--samples", type=_count, default=16, help="of each question (default: %(default)s)")
+    add("--temperature", type=_amount, default=0.6, help="(default: %(default)s)")
+    add("--max-tokens", type=_count, default=30_720, help="that a sample may have (default: %(default)s)")
+    add("--turns", type=_count, default=30, help="that a sample may have (default: %(default)s)")
+    add("--wall-s", type=_positive, default=4.0, help="of one tool call (default: %(default)s)")
+    add("--response-chars", type=_count, default=1000, help="of each stream that it reads (default: %(default)s)")
+    add("--at-once", type=_count, default=256, help="samples under way (default: %(default)s)")
+    add("--limit", type=_count, metavar="N", help="only the first N questions")
     add("--out", metavar="FILE", help="write every sample, as JSON lines")
     add("--unsolved", metavar="FILE", help="write the rows of the data that were not right in every sample")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sandbox_service.errors import SetupError
+from sandbox_service.reasons import wording
 
 UTILISATION = 0.7
 """Of each part, so that what arrives at random does not wait for long."""
@@ -69,22 +70,26 @@ def read_costs(path: Path | None = None) -> Costs:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise SetupError(f"{path} holds no costs: {where}: {first['msg']}") from error
+        raise SetupError(f"{path} holds no costs: {where}: {wording(first['msg'])}") from error
 
 
 def plan(demand: Demand, costs: Costs) -> Plan:
-    """Return what is needed. When all arrive at once, the last waits for the whole queue and the mean is half of it."""
+    """Return what is needed; SetupError if nothing would do. When all arrive at once, the last waits for the whole
+    queue and the mean is half of it."""
     own_s = (costs.execution + demand.code_ms) / 1000
     idle_s = (costs.idle_ms + demand.code_ms) / 1000
+    if demand.mean_s <= idle_s:
+        raise SetupError(
+            f"no number of cores answers in {demand.mean_s:g} s: a single call takes {idle_s:.3f} s; raise --mean-s"
+        )
     if demand.over_s:
         rate = demand.calls / demand.over_s
         cores = max(1, math.ceil(rate * own_s / UTILISATION))
-        while (mean_s := idle_s + waiting_s(rate, own_s, cores)) > demand.mean_s and idle_s < demand.mean_s:
+        while (mean_s := idle_s + waiting_s(rate, own_s, cores)) > demand.mean_s:
             cores += 1
-        busy = UTILISATION
     else:
-        rate = demand.calls / max(2 * (demand.mean_s - idle_s), 1e-3)
-        cores, busy = math.ceil(rate * own_s), 1.0  # a queue that is full keeps all busy
+        rate = demand.calls / (2 * (demand.mean_s - idle_s))
+        cores = math.ceil(rate * own_s)  # a queue that is full keeps all workers busy
         mean_s = idle_s + demand.calls / (2 * cores / own_s)
     limits = {
         "one core of workers": 1 / own_s,
@@ -96,8 +101,8 @@ def plan(demand: Demand, costs: Costs) -> Plan:
     return Plan(
         rate,
         cores,
-        math.ceil(rate * costs.gateway / 1000 / busy),
-        math.ceil(rate * costs.redis / 1000 / busy),
+        math.ceil(rate * costs.gateway / 1000 / UTILISATION),
+        math.ceil(rate * costs.redis / 1000 / UTILISATION),
         demand.calls * costs.redis_kb / 1024,
         mean_s,
         f"{first}, at {limits[first]:.0f} calls/s",

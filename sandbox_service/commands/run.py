@@ -16,23 +16,37 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import ValidationError
 
-from sandbox_service.client import Call, Limits, SandboxClient, Status
-from sandbox_service.client._wire import refused_tls
-from sandbox_service.errors import InvalidCall, SetupError, Unavailable
+from sandbox_service.client import Call, Limits, Retries, SandboxClient, Status
+from sandbox_service.errors import SetupError, Unavailable
+from sandbox_service.reasons import flaws
+from sandbox_service.tls import refused_tls
+
+_PATIENCE_S = 5.0
+"""Somebody waits at a terminal: a service that gives no answer is not tried for a minute."""
 
 
 def run(options: argparse.Namespace) -> int:
     call = _call(options)
     key = read_key(options.api_key_file)
-    with _service(options.url) as url, SandboxClient(url, api_key=key) as client:
+    _client(options.url, key)  # refuses an address or a key that is none, before a service is started
+    with _service(options.url) as url, _client(url, key) as client:
         result = client.run(call)
     print(result.model_dump_json(indent=2 if sys.stdout.isatty() else None))
     return 0 if result.status is Status.OK else 1
 
 
+def _client(url: str, key: str | None) -> SandboxClient:
+    return SandboxClient(url, api_key=key, retries=Retries(patience_s=_PATIENCE_S))
+
+
 def read_key(file: Path | None) -> str | None:
     """Return the API key in this file."""
-    return _text(file).strip() if file is not None else None
+    if file is None:
+        return None
+    key = _text(file).strip()
+    if not key:
+        raise SetupError(f"{file} is empty: the API key should be in it")
+    return key
 
 
 def _call(options: argparse.Namespace) -> Call:
@@ -43,11 +57,13 @@ def _call(options: argparse.Namespace) -> Call:
             stdin=_text(options.stdin) if options.stdin else "",
             image=options.image,
             timeout_s=options.timeout_s,
-            limits=Limits(**{name: getattr(options, name) for name in Limits.model_fields}),
+            limits={name: getattr(options, name) for name in Limits.model_fields},
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InvalidCall(first["msg"], field=".".join(map(str, first["loc"]))) from error
+        field, wrong = next(flaws(Call, error))
+        name = field.rpartition(".")[2]
+        about = options.file if name == "code" else f"--{name.replace('_', '-')}"
+        raise SetupError(f"{about}: {wrong}") from error
 
 
 def _text(path: Path) -> str:
@@ -64,8 +80,9 @@ def _text(path: Path) -> str:
 @contextmanager
 def _service(url: str) -> Iterator[str]:
     """Yield the URL of a service: the given one if somebody answers there, else one of our own."""
-    if not url.startswith(("http://", "https://")):
-        raise SetupError(f"{url!r} is no URL: write it with its scheme, as in http://127.0.0.1:8000")
+    if url.startswith(("grpc://", "grpcs://")):
+        yield url
+        return
     try:
         httpx.get(f"{url}/healthz", timeout=5)
     except httpx.ConnectError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
 
-from sandbox_service.config import Settings
+from sandbox_service.config import Settings, unknown_variables
 
 _FILE_WIDTH = 200
 _LEAST_WIDTH = 80
@@ -17,6 +18,7 @@ _LEAST_WIDTH = 80
 
 
 def show(settings: Settings, *, as_json: bool) -> int:
+    _note_unknown()
     values = settings.model_dump(mode="json")
     values["redis_url"] = _without_password(settings.redis_url)
     rows = [
@@ -55,8 +57,16 @@ def _plain(default: object) -> object:
 
 
 def _text(value: object, *, bold: bool = False) -> str:
+    if isinstance(value, float):
+        value = f"{value:g}"
     text = "-" if value in (None, []) else ",".join(value) if isinstance(value, list) else str(value)
     return f"[bold]{text}[/bold]" if bold else text
+
+
+def _note_unknown() -> None:
+    """What nothing reads is not in force, and `serve` would refuse it."""
+    for name, meant in unknown_variables().items():
+        print(f"note: no setting is called {name}" + (f"; did you mean {meant}?" if meant else ""), file=sys.stderr)
 
 
 def _without_password(url: str | None) -> str | None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sandbox_service.client import AsyncSandboxClient
+from sandbox_service.commands.run import read_key
 from sandbox_service.errors import SetupError
 
 if TYPE_CHECKING:
+    from sandbox_service.trainer.given import Given
     from sandbox_service.trainer.recipe import Recipe
 
 
@@ -20,31 +23,51 @@ def train(options: argparse.Namespace) -> int:
     recipe = RECIPES.get(options.recipe)
     if recipe is None:
         raise SetupError(f"no recipe {options.recipe!r}; there are: {', '.join(RECIPES)}")
+    own = options.base or options.sft or options.problems
+    if own and (options.dry_run or options.emit):
+        raise SetupError("--base, --sft and --problems are of a run here, not of --dry-run or --emit")
     if options.dry_run:
         print(recipe.describe())
         return 0
     if options.emit:
         from sandbox_service.integrations.emit import emit
 
+        if not isinstance(recipe.base, str):
+            others = ", ".join(name for name, other in RECIPES.items() if isinstance(other.base, str))
+            raise SetupError(
+                f"{recipe.name} is for this trainer alone, which makes its model and its problems: "
+                f"write another recipe for {options.emit}, with --recipe {others}"
+            )
         for path in emit(recipe, options.out):
             print(path)
         return 0
-    if not recipe.available:
-        raise SetupError(f"the data of {recipe.name} are not published: it can be read with --dry-run, not run")
+    if not recipe.available and not (options.base and options.sft and options.problems):
+        raise SetupError(
+            f"the data of {recipe.name} are not published: read it with --dry-run, emit it with --emit verl, or run it "
+            "with yours (--base, --sft and --problems)"
+        )
+    if options.base:
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            if not (options.base / name).exists():
+                raise SetupError(f"{options.base} is no Hugging Face folder that can be trained here: it has no {name}")
+        recipe = replace(recipe, base=str(options.base))
+    from sandbox_service.trainer.given import given
+
+    found = given(options.sft, options.problems)
     if options.url:
-        return _train(recipe, options, options.url)
+        return _train(recipe, options, options.url, found)
     from sandbox_service.serve import temporary_service
 
     with temporary_service() as url:
-        return _train(recipe, options, url)
+        return _train(recipe, options, url, found)
 
 
-def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
+def _train(recipe: Recipe, options: argparse.Namespace, url: str, found: Given) -> int:
     from sandbox_service.trainer.train import train as run
     from sandbox_service.trainer.train import use_threads
 
     use_threads(options.threads)
-    key = options.api_key_file.read_text().strip() if options.api_key_file else None
+    key = read_key(options.api_key_file)
     begun = time.monotonic()
 
     def say(line: str) -> None:
@@ -52,7 +75,7 @@ def _train(recipe: Recipe, options: argparse.Namespace, url: str) -> int:
 
     async def go() -> None:
         async with AsyncSandboxClient(url, api_key=key) as sandbox:
-            await run(recipe, options.seed, options.out, sandbox, say)
+            await run(recipe, options.seed, options.out, sandbox, say, found)
 
     asyncio.run(go())
     from sandbox_service.trainer.report import write_report

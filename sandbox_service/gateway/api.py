@@ -47,7 +47,7 @@ class Api:
             arrived = time.monotonic()
             keep = _wants_ticket(request)
             body = await read_unparsed(request, self._max_body)
-            if (refusal := self._calls.refused_already(_tenant(request), body)) is not None:
+            if (refusal := self._calls.refused_already(_tenant(request), body, _head(request))) is not None:
                 return problem(refusal)
             call = parse(Call, body)
             wait = await self._calls.admit(_tenant(request), call, arrived=arrived, keep=keep)
@@ -207,6 +207,13 @@ def _tenant(request: Request) -> str:
     tenant = request.scope["tenant"]
     assert isinstance(tenant, str)
     return tenant
+
+
+def _head(request: Request) -> bytes:
+    """Return the request's head as it came, if server.py kept it."""
+    head = request.scope.get("state", {}).get("head", b"")
+    assert isinstance(head, bytes)
+    return head
 
 
 def _wants_ticket(request: Request) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from sandbox_service import __version__, logs
+from sandbox_service import __version__, garbage, logs
 from sandbox_service.config import Settings
 from sandbox_service.errors import NotFound, SandboxError, SetupError, WrongMethod
 from sandbox_service.gateway import openapi
@@ -29,10 +29,11 @@ from sandbox_service.gateway.api import Api
 from sandbox_service.gateway.auth import Gatekeeper
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.compat import routes as compat
-from sandbox_service.gateway.edge import Edge
+from sandbox_service.gateway.edge import Edge, Endpoint
 from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.server import Server
 from sandbox_service.queue import Queue
+from sandbox_service.reasons import closest
 
 if TYPE_CHECKING:
     from sandbox_service.gateway.rpc.server import RpcServer
@@ -80,7 +81,8 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
     app.state.calls, app.state.probes, app.state.gatekeeper = calls, probes, gatekeeper
     app.state.stop, app.state.rpc = stop, rpc
     app.router.route_class = _PlainRoute
-    for method, path, endpoint in _routes(Api(settings, calls), probes):
+    routes = _routes(Api(settings, calls), probes)
+    for method, path, endpoint in routes:
         app.add_api_route(path, endpoint, methods=[method], **openapi.operation(method, path))
     for method, path, endpoint in compat.routes(settings, gatekeeper, calls, queue):
         app.add_api_route(path, endpoint, methods=[method], include_in_schema=False)
@@ -91,7 +93,8 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
 
     app.add_api_route("/openapi.json", schema, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _no_route)
-    app.add_middleware(Edge, gatekeeper=gatekeeper)
+    direct = {(method, path): endpoint for method, path, endpoint in routes if "{" not in path}
+    app.add_middleware(Edge, gatekeeper=gatekeeper, endpoints=direct)
     return app
 
 
@@ -113,7 +116,8 @@ async def _serve(settings: Settings) -> None:
     try:
         app = create_app(settings, queue)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, app.state.gatekeeper, app.state.calls)
-        await Server(app, settings, stopping=app.state.stop, release=app.state.calls.release).run_until_stopped()
+        garbage.settle()
+        await Server(app, settings, app.state.calls, stopping=app.state.stop).run_until_stopped()
     finally:
         await queue.close()
 
@@ -126,7 +130,7 @@ def _rpc_server(settings: Settings, calls: Calls, probes: Probes, gatekeeper: Ga
     except ModuleNotFoundError as error:
         raise SetupError(
             f"SANDBOX_GRPC_PORT asks for gRPC, but its packages are not installed ({error.name} is missing): "
-            "pip install 'sandbox-service[server,grpc]'"
+            "pip install '.[server,grpc]' in a checkout of this project"
         ) from error
     return RpcServer(settings, calls, probes, gatekeeper)
 
@@ -140,9 +144,10 @@ def _reload(gatekeeper: Gatekeeper, calls: Calls) -> None:
             log.error(f"{what}_not_reloaded", reason=error.message)
         else:
             log.info(f"{what}_reloaded")
+    calls.forget_refusals()
 
 
-def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request], Awaitable[Response]]]]:
+def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Endpoint]]:
     return [
         ("POST", "/v1/calls", api.post_call),
         ("GET", "/v1/calls/{id}", api.get_call),
@@ -161,14 +166,24 @@ def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Callable[[Request]
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
-    if error.status_code == WrongMethod.http:
-        refusal = WrongMethod("this route does not take this method; see /openapi.json")
-        return compat.problem(path, refusal, {"Allow": ", ".join(_methods(request))})
-    return compat.problem(path, NotFound("no such route; see /openapi.json"))
+    bare = path.rstrip("/")
+    # With a slash at its end any path is the front page of a dialect, which takes GET: not what a POST is after.
+    if error.status_code == WrongMethod.http and (bare == path or not bare):
+        methods = ", ".join(_methods(request, path))
+        refusal = WrongMethod(f"this route takes {methods} and no other method; see /openapi.json")
+        return compat.problem(path, refusal, {"Allow": methods})
+    known = [route.path for route in _routes_of(request) if route.include_in_schema]
+    meant = bare if bare != path and _methods(request, bare) else closest(bare, known)
+    hint = f"; did you mean {meant[:200]}?" if meant else "; see /openapi.json"
+    return compat.problem(bare, NotFound(f"no such route{hint}"))
 
 
-def _methods(request: Request) -> list[str]:
+def _methods(request: Request, path: str) -> list[str]:
     """Return every method that the path takes. Each of them is a route of its own, and the router names just one."""
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    scope = {**request.scope, "path": path}
+    matching = [route for route in _routes_of(request) if route.matches(scope)[0] is not Match.NONE]
     return sorted(method for route in matching for method in route.methods or ())
+
+
+def _routes_of(request: Request) -> list[APIRoute]:
+    return [route for route in request.app.routes if isinstance(route, APIRoute)]

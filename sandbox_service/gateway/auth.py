@@ -22,6 +22,11 @@ from sandbox_service.errors import SetupError, Unauthorized, WrongHost
 
 DEFAULT_TENANT = "default"
 _LINE = re.compile(r"^([A-Za-z0-9_-]{1,64}):([0-9a-fA-F]{64})$")
+_DIGEST = "64 hex digits, of `printf %s KEY | sha256sum`"
+_ASKED = (
+    "this service asks for an API key: `Authorization: Bearer KEY`; in the client `api_key`, on the command line "
+    "`--api-key-file`"
+)
 
 
 class Gatekeeper:
@@ -66,7 +71,7 @@ class Gatekeeper:
             if hmac.compare_digest(known, digest):
                 found = tenant
         if found is None:
-            raise Unauthorized("send a known API key as Authorization: Bearer <key>")
+            raise Unauthorized("this API key is not known here" if key else _ASKED)
         return found
 
 
@@ -75,7 +80,8 @@ def read_keys(file: Path) -> list[tuple[bytes, str]]:
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"cannot read the API keys in {file}: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SetupError(f"cannot read the API keys in {file}: {why}") from error
     keys = []
     for number, line in enumerate(text.splitlines(), 1):
         entry = line.partition("#")[0].strip()
@@ -83,10 +89,12 @@ def read_keys(file: Path) -> list[tuple[bytes, str]]:
             continue
         match = _LINE.match(entry)
         if match is None:
-            raise SetupError(f"{file} line {number}: write `tenant:sha256-of-key` (64 hex digits)")
+            raise SetupError(f"{file} line {number}: write `tenant:sha256-of-key` ({_DIGEST})")
         keys.append((bytes.fromhex(match[2]), match[1]))
     if not keys:
-        raise SetupError(f"{file} holds no key, so nobody could call the service; add a `tenant:sha256-of-key` line")
+        raise SetupError(
+            f"{file} holds no key, so nobody could call the service; add a `tenant:sha256-of-key` line ({_DIGEST})"
+        )
     return keys
 
 
@@ -94,7 +102,7 @@ def _refuse_strangers(host: str, setting: str) -> None:
     if not is_loopback(host):
         raise SetupError(
             f"refusing to listen on {host} without API keys: anybody who reaches it could run code. "
-            f"Set SANDBOX_API_KEYS_FILE to a file of `tenant:sha256-of-key` lines, or {setting}=127.0.0.1"
+            f"Set SANDBOX_API_KEYS_FILE to a file of `tenant:sha256-of-key` lines ({_DIGEST}), or {setting}=127.0.0.1"
         )
 
 

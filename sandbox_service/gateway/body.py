@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from sandbox_service.errors import InvalidCall, TooLarge, TooSlow, UnsupportedMedia
-from sandbox_service.reasons import reason as describe
+from sandbox_service.reasons import flaws
 
 BODY_S = 60.0
 """A body that takes longer than this to arrive is refused."""
@@ -27,6 +28,7 @@ MAX_DEPTH = 32
 MAX_DIGITS = 32
 MAX_DETAILS = 20
 MAX_ERRORS = 2000
+_INVALID = "Invalid JSON"
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -127,21 +129,17 @@ def invalid_call(model: type[BaseModel], error: ValidationError, body: bytes = b
     # (tests/gateway: `test_a_million_errors_are_not_described`).
     if error.error_count() > MAX_ERRORS:
         return InvalidCall(f"the body has {error.error_count()} errors: it is nothing like what is expected here")
-    details = []
-    for finding in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_DETAILS]:
-        if finding["type"] == "json_invalid":
-            field, reason = _first_flaw(body)
-            reason = reason or finding["msg"]
-        else:
-            field = ".".join(str(part) for part in finding["loc"] if part != "[key]")
-            reason = describe(model, finding)
-        details.append((field[:300], reason[:500]))
+    found = list(islice(flaws(model, error), MAX_DETAILS))
+    if found[0][1].startswith(_INVALID):
+        field, reason = _first_flaw(body)
+        found = [(field, reason or found[0][1])]
+    details = [(field[:300], reason[:500]) for field, reason in found]
     field, reason = details[0]
     return InvalidCall(_sentence(field, reason), field=field or None, details=details)
 
 
 def _sentence(field: str, reason: str) -> str:
-    return f"{field}: {reason}" if field else reason
+    return f"{field}: {reason}" if field else reason if reason.startswith(_INVALID) else f"the body {reason}"
 
 
 class _DuplicateKey(ValueError):

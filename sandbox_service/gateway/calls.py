@@ -83,9 +83,23 @@ class Calls:
             self._standing.note(tenant, self.tenants.policy(tenant), call, submission.timeout_s, error)
             raise
 
-    def refused_already(self, tenant: str, body: bytes) -> Overloaded | None:
-        """Return why the call in this JSON would be refused, if that is known without a look at it. It is counted."""
-        return self._standing.find(tenant, self.tenants.policy(tenant), body)
+    @property
+    def refuses(self) -> bool:
+        """Whether some calls are refused without a look at them just now."""
+        return bool(self._standing)
+
+    def refused_already(self, tenant: str, body: bytes, head: bytes = b"") -> Overloaded | None:
+        """Return why the call in this JSON would be refused, if that is known without a look at it. It is counted.
+        `head`: of its HTTP request, after which `refused_again` knows those that are like it."""
+        return self._standing.find(tenant, self.tenants.policy(tenant), body, head)
+
+    def forget_refusals(self) -> None:
+        """Look at every call again: keys or tenants are others now."""
+        self._standing.forget()
+
+    def refused_again(self, request: bytes) -> Overloaded | None:
+        """Return why this is refused if it is a whole HTTP request that repeats a refused one. It is counted."""
+        return self._standing.repeated(request, self.tenants.policy)
 
     async def admit_batch(
         self, tenant: str, batch: Batch, *, arrived: float, keep: bool = False, within_s: float | None = None

@@ -20,6 +20,10 @@ PROBE_S = 2.0
 """A queue that needs longer than this to answer a probe counts as away."""
 
 
+_NO_WORKER = "no worker is alive; start one with `sandbox-service worker`"
+_PAUSED = "no worker can start a call now; its log says why (descriptors, processes or jails)"
+
+
 class Probes:
     """The endpoints that need no key; they tell nothing of calls or tenants."""
 
@@ -53,8 +57,8 @@ class Probes:
         except (SandboxError, TimeoutError):
             reasons.append("the queue does not answer; is Redis running, and SANDBOX_REDIS_URL right?")
         else:
-            if not images:
-                reasons.append("no worker is alive; start one with `sandbox-service worker`")
+            if not self._queue.slots:
+                reasons.append(_PAUSED if images else _NO_WORKER)
         return reasons, images
 
     async def metrics(self, request: Request) -> Response:

@@ -1,5 +1,5 @@
 """uvicorn, with what it lacks: limits on slow clients and on large heads, errors in our shape, an exit code of 0, a
-ready line.
+ready line; and under overload refusals without a task, a scope or a response for each.
 
 Owns the listening socket. The limit on connections stays below the limit on descriptors, so that a flood is answered
 with 429 and never with a failing accept.
@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -24,6 +25,7 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import BadRequest, HeadersTooLarge, Overloaded, SandboxError, SetupError
 from sandbox_service.fuse import Fuse
 from sandbox_service.gateway.answers import describe, dump, problem
+from sandbox_service.gateway.calls import Calls
 
 HEAD_S = 60.0
 """A request's head must be complete this long after its first byte (or the connection's start). Of tens of thousands
@@ -44,6 +46,9 @@ KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection, so that they never send into one that is closing."""
 BACKLOG = 16_384
 """Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn (4,096 by default)."""
+ACCEPTED_AT_ONCE = 16
+"""Connections taken in one turn of the event loop. libuv takes one a turn per listening descriptor; turns get long when
+many clients send, and then a new one would wait for seconds behind those that are connected."""
 SPARE_DESCRIPTORS = 256
 """Kept for Redis, files and the event loop."""
 MOST_RPC_CONNECTIONS = 1024
@@ -53,8 +58,11 @@ MOST_RPC_CONNECTIONS = 1024
 class Protocol(HttpToolsProtocol):
     """One client's connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, calls: Calls, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._calls = calls
+        self._between = True  # two messages of the client's
+        self._kept = b""  # the head of the request that is being parsed, while calls are refused
         self._most_connections = self.limit_concurrency
         self.limit_concurrency = None  # uvicorn's own refusal is plain text
         self._in_head = False
@@ -74,6 +82,11 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._idle.put_out()
+        if self._calls.refuses and self._between and (self.cycle is None or self.cycle.response_complete):
+            if self._refused_again(data):
+                return
+            head, end, _ = data.partition(b"\r\n\r\n")
+            self._kept = head if end else b""
         for start in range(0, len(data), PIECE):
             if self._refused:
                 return
@@ -87,6 +100,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._in_head = True
+        self._between = False
         self._counted = self._unparsed = 0
         if len(self.pipeline) >= PIPELINED:  # SECURITY: each costs far more memory than bytes sent (test_server.py)
             raise BadRequest("too many requests at once on one connection")  # leads to send_400_response
@@ -105,6 +119,10 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         self._in_head = False
         self._unparsed = 0
+        if self._kept:
+            if self.cycle.keep_alive:
+                self.scope["state"]["head"] = self._kept
+            self._kept = b""
 
     def on_body(self, body: bytes) -> None:
         self._unparsed = 0
@@ -112,6 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unparsed = 0
+        self._between = True
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -135,6 +154,20 @@ class Protocol(HttpToolsProtocol):
 
     def _cut_off(self) -> None:
         self.transport.abort()
+
+    def _refused_again(self, request: bytes) -> bool:
+        """Answer a request that repeats a refused one; tell whether it was."""
+        if self._refused or self.app is _too_many or self.flow.write_paused or self.transport.is_closing():
+            return False
+        error = self._calls.refused_again(request)
+        if error is None:
+            return False
+        answer = problem(error)
+        lines = [b"%b: %b\r\n" % header for header in (*self.server_state.default_headers, *answer.raw_headers)]
+        self.transport.write(b"".join((STATUS_LINE[answer.status_code], *lines, b"\r\n", answer.body)))
+        self._head.put_out()
+        self.on_response_complete()
+        return True
 
     def _count(self, size: int) -> None:
         """SECURITY: whoever has no key yet cannot fill our memory with headers (test_server.py)."""
@@ -172,15 +205,13 @@ class Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """One gateway's HTTP server. Ends by SIGTERM or SIGINT with exit code 0; a second SIGINT does not wait.
 
-    `stopping` is called when it begins to stop, `release` after `drain_s`: it has to end whatever requests still wait.
+    `stopping` is called when it begins to stop; after `drain_s`, `calls` are released, which ends what still waits.
     """
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, *, stopping: Callable[[], None], release: Callable[[], None]
-    ) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, calls: Calls, *, stopping: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
-            http=Protocol,
+            http=partial(Protocol, calls=calls),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             log_config=None,
@@ -195,7 +226,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._drain_s = settings.drain_s
         self._stopping = stopping
-        self._release = release
+        self._release = calls.release
         self._listener = _bind(settings.host, settings.port)
         self._log = logs.get_logger("gateway")
 
@@ -205,7 +236,7 @@ class Server(uvicorn.Server):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     async def run_until_stopped(self) -> None:
-        await self.serve([self._listener])
+        await self.serve([self._listener, *(self._listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

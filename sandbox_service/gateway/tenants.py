@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sandbox_service.errors import SetupError
 from sandbox_service.queue import NO_LIMITS, Policy
-from sandbox_service.reasons import reason
+from sandbox_service.reasons import flaws
 
 
 class _File(BaseModel):
@@ -45,9 +45,10 @@ class Tenants:
         try:
             self._policies = _File.model_validate(tomllib.loads(self._file.read_text()))
         except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"cannot read the tenants in {self._file}: {error}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SetupError(f"cannot read the tenants in {self._file}: {why}") from error
         except tomllib.TOMLDecodeError as error:
             raise SetupError(f"{self._file} is not valid TOML: {error}") from error
         except ValidationError as error:
-            wrong = [f"{'.'.join(map(str, each['loc']))}: {reason(_File, each)}" for each in error.errors()]
+            wrong = [f"{field}: {why}" for field, why in flaws(_File, error)]
             raise SetupError(f"{self._file} is not valid:\n  " + "\n  ".join(wrong)) from error

@@ -16,6 +16,8 @@ from sandbox_service.trainer.recipe import Recipe, Stage
 
 PROMPT_TOKENS = 2048
 """The paper gives no prompt length; the authors' release has this one."""
+TEMPLATE_TOKENS = 648
+"""Of these the paper's prompt has at most so many (1,932 characters). verl's filter of long prompts does not see it."""
 _GPUS_PER_NODE = 8
 
 
@@ -26,7 +28,7 @@ def stage_overrides(recipe: Recipe, stage: Stage) -> dict[str, str]:
     return {
         # data
         "data.train_batch_size": str(rl.prompts),
-        "data.max_prompt_length": str(PROMPT_TOKENS),
+        "data.max_prompt_length": str(PROMPT_TOKENS - TEMPLATE_TOKENS),
         "data.max_response_length": str(stage.max_tokens),
         "data.filter_overlong_prompts": "True",
         # rollouts: the paper's format, tools in the service
@@ -34,6 +36,7 @@ def stage_overrides(recipe: Recipe, stage: Stage) -> dict[str, str]:
         "+sandbox.wall_s": str(rl.tool_wall_s),
         "+sandbox.response_chars": str(rl.response_chars),
         "actor_rollout_ref.rollout.name": "vllm",
+        "actor_rollout_ref.rollout.prompt_length": str(PROMPT_TOKENS),
         "actor_rollout_ref.rollout.n": str(rl.rollouts),
         "actor_rollout_ref.rollout.temperature": str(rl.temperature),
         "actor_rollout_ref.rollout.agent.default_agent_loop": "rstar2",

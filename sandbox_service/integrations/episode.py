@@ -35,6 +35,8 @@ class Bounds:
     """Of one tool response."""
     wall_s: float = 4.0
     """Of one tool call."""
+    prompt_tokens: int | None = None
+    """Of its prompt; a longer one is a ValueError before anything is generated. None: any."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,10 @@ async def play(
     """Play one rollout to its end. ServiceFault: a call of it could not be run."""
     tools = Tools(sandbox, bounds.wall_s, bounds.response_chars)
     episode = Episode(codec.encode(prompts.first_turn(template, question)))
+    if bounds.prompt_tokens is not None and len(episode.prompt) > bounds.prompt_tokens:
+        raise ValueError(
+            f"the prompt has {len(episode.prompt)} tokens, more than the {bounds.prompt_tokens} it may have"
+        )
     while True:
         room = bounds.max_tokens - len(episode.response)
         turn = await generate(episode.prompt + episode.response, room)

@@ -30,6 +30,7 @@ from sandbox_service.integrations.episode import Bounds
 from sandbox_service.trainer import prompts
 from sandbox_service.trainer.records import PARSE_ERROR, StopReason
 from sandbox_service.trainer.rewards import ERRORS
+from sandbox_service.trainer.rows import pyarrow
 
 _Z95 = 1.959964
 _ATTEMPTS = 4
@@ -87,14 +88,6 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     pyarrow()
     return [json.dumps(row) for row in importlib.import_module("pyarrow.parquet").read_table(path).to_pylist()]
-
-
-def pyarrow() -> Any:
-    """The module, which is no dependency; SetupError says so."""
-    try:
-        return importlib.import_module("pyarrow")
-    except ModuleNotFoundError:
-        raise SetupError("parquet needs pyarrow: pip install pyarrow, or use .jsonl") from None
 
 
 def _row(number: int, row: dict[str, Any]) -> Question:

@@ -14,9 +14,10 @@ It does not read payloads or results, and knows nothing of HTTP, slots or code. 
 """
 
 from sandbox_service.queue.keys import is_permanent_key
+from sandbox_service.queue.letters import DeadLetter
 from sandbox_service.queue.policy import NO_LIMITS, Policy
 from sandbox_service.queue.queue import Queue
-from sandbox_service.queue.records import DeadLetter, Execution, Record, State, Submission
+from sandbox_service.queue.records import Execution, Record, State, Submission
 from sandbox_service.queue.scripts import MAX_ATTEMPTS
 
 __all__ = [

@@ -21,7 +21,8 @@ class Heartbeat(threading.Thread):
         super().__init__(name="heartbeat", daemon=True)
         self.worker = worker
         self._lease, self._workers = keys["WORKER"] + worker, keys["WORKERS"]
-        self._told = json.dumps({"images": images, "slots": slots})
+        self._images = images
+        self.tell(slots)
         self._lease_s = lease_s
         self._wake = threading.Event()
         self._stopped = False
@@ -30,6 +31,10 @@ class Heartbeat(threading.Thread):
         self._client = redis.Redis.from_url(
             url, socket_timeout=patience_s, socket_connect_timeout=patience_s, retry=None
         )
+
+    def tell(self, slots: int) -> None:
+        """With the next beat others know that this worker has so many slots; with none it serves no image."""
+        self._told = json.dumps({"images": self._images, "slots": slots})
 
     def beat(self) -> None:
         """Take or renew the lease, now. Raises RedisError."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -77,7 +78,7 @@ class Link:
             info = await self.client.info()
         except RedisError as error:
             raise Unavailable(
-                f"no Redis at {self._where}: {str(error).rstrip('.')}. Start one, or set SANDBOX_REDIS_URL",
+                f"no Redis at {self._where}: {_why(error)}. Start one, or correct SANDBOX_REDIS_URL",
                 retry_after_s=1,
             ) from error
         version = str(info.get("redis_version", "0"))
@@ -198,6 +199,18 @@ class Link:
 
 def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (spreads reconnects, protects nothing)
+
+
+def _why(error: RedisError) -> str:
+    """Return why no connection was made, without the numbers that the system has for it."""
+    fault = error.__cause__ or error.__context__
+    if isinstance(fault, socket.gaierror):
+        return f"its host's name cannot be resolved ({fault.strerror})"
+    if isinstance(fault, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(fault, FileNotFoundError):
+        return "there is no such socket"
+    return str(error).rstrip(".")
 
 
 def _without_password(url: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
@@ -17,17 +16,17 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import SandboxError, SetupError, Unavailable
 from sandbox_service.queue.heartbeat import Heartbeat
 from sandbox_service.queue.keys import with_prefix
+from sandbox_service.queue.letters import Letters
 from sandbox_service.queue.link import PATIENCE_S, Link, jittered
 from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.policy import NO_LIMITS, Policy
 from sandbox_service.queue.records import (
-    DeadLetter,
     Execution,
     Record,
     State,
     Submission,
     executions_of,
-    letter_of,
+    micros,
     records_of,
     state_of,
 )
@@ -39,7 +38,6 @@ FINISH_PATIENCE_S = 30.0
 """A result is worth more patience than a request: the code has run already."""
 CANCEL_POLL_S = 1.0
 _PAGE = 500
-_LETTER = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _SWEEP_PAGE = 100
 
 
@@ -61,6 +59,7 @@ class Queue:
         self._lease_s = settings.lease_s
         self._claims = Outage("claiming calls")
         self._wakeups = Wakeups(link, self._keys)
+        self.letters = Letters(link, self._keys)
         self._heartbeat: Heartbeat | None = None
         self._images: list[str] = []
         self._held: dict[tuple[str, str], Execution] = {}
@@ -125,12 +124,8 @@ class Queue:
         notify: str,
         policy: Policy,
     ) -> Any:
-        fields: list[str | bytes | int] = []
-        digest = hashlib.sha256()
-        for each in submissions:
-            digest.update(f"{each.id} {each.digest}\n".encode())
-            fields += (each.id, each.digest, each.image, each.priority, _micros(each.timeout_s), _micros(each.age_s))
-            fields += (json.dumps(each.labels), each.payload, int(each.keep))
+        digest = hashlib.sha256("".join(f"{each.id} {each.digest}\n" for each in submissions).encode())
+        fields = [field for each in submissions for field in each.fields()]
         known_s = max((each.timeout_s for each in submissions), default=0.0) + GONE_FACTOR * self._result_ttl_s
         head = (tenant, notify, mode, batch or "", digest.hexdigest(), _millis(known_s), self._slots, *self._bounds)
         return await self._run("submit", *head, *policy.numbers(), *fields)
@@ -194,7 +189,8 @@ class Queue:
         return int(await self._link.command("SCARD", self._keys["WORKERS"]))
 
     async def images(self) -> set[str]:
-        """Names of the images that live workers serve. Their slots are remembered, to tell how long calls will wait."""
+        """Names of the images that workers serve, also those that pause. How many slots claim now is remembered in
+        `slots`, which tells how long calls will wait."""
         names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))
         if not names:
             self._slots = 0
@@ -207,21 +203,10 @@ class Queue:
         self._slots = sum(each["slots"] for each in told)
         return {image for each in told for image in each["images"]}
 
-    # operator
-
-    async def dead_letters(self, most: int) -> list[DeadLetter]:
-        """Calls that lost their worker twice, the latest first. Only the last 1,000 are kept."""
-        found = await self._link.command("XREVRANGE", self._keys["DEAD"], "+", "-", "COUNT", str(most))
-        return [letter_of(each) for each in found]
-
-    async def dead_letter(self, letter: str) -> DeadLetter | None:
-        if not _LETTER.fullmatch(letter):
-            return None
-        found = await self._link.command("XRANGE", self._keys["DEAD"], letter, letter)
-        return letter_of(found[0]) if found else None
-
-    async def remove_letter(self, letter: str) -> None:
-        await self._link.command("XDEL", self._keys["DEAD"], letter)
+    @property
+    def slots(self) -> int:
+        """Slots of all workers that claimed calls when `images` was last asked for; 0: none, or every worker pauses."""
+        return self._slots
 
     # worker
 
@@ -234,6 +219,12 @@ class Queue:
             raise self._link.fault(error) from error
         heartbeat.start()
         self._heartbeat, self._images = heartbeat, list(images)
+
+    def announce(self, *, slots: int) -> None:
+        """Let gateways know with how many slots this worker claims from now on; 0 while it claims nothing."""
+        if self._heartbeat is not None:
+            self._heartbeat.tell(slots)
+            self._heartbeat.beat_soon()
 
     async def leave(self, worker: str) -> None:
         """Give up the lease. What the worker still holds is taken back at once."""
@@ -275,7 +266,7 @@ class Queue:
         """
         fields: list[str | bytes | int] = []
         for (each, result), used_s in zip(results, cpu_s or [0.0] * len(results), strict=True):
-            fields += (each.tenant, each.id, each.attempt, _micros(used_s), result)
+            fields += (each.tenant, each.id, each.attempt, micros(used_s), result)
         try:
             reply = await self._run("finish", worker, *fields, patience_s=FINISH_PATIENCE_S)
         finally:
@@ -410,10 +401,6 @@ class Queue:
 
 def _names(message: bytes | None) -> list[tuple[str, str]]:
     return [] if message is None else [(tenant, call_id) for tenant, call_id in json.loads(message)]
-
-
-def _micros(seconds: float) -> int:
-    return round(seconds * 1_000_000)
 
 
 def _millis(seconds: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -31,6 +32,12 @@ class Submission:
     keep: bool = False
     """Somebody holds a ticket for it: no client that goes away cancels it."""
 
+    def fields(self) -> tuple[str | bytes | int, ...]:
+        """Return what submit.lua is told of it."""
+        times = micros(self.timeout_s), micros(self.age_s)
+        labels = json.dumps(self.labels)
+        return self.id, self.digest, self.image, self.priority, *times, labels, self.payload, int(self.keep)
+
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -56,22 +63,6 @@ class Record:
     result: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A call that lost its worker twice."""
-
-    letter: str
-    """Its own name, which begins with the time in ms."""
-    tenant: str
-    id: str
-    attempts: int
-    worker: str
-    """The one it was lost with last."""
-    digest: str
-    payload: bytes
-    """As in its Submission; empty if it was too large to be kept."""
-
-
 def state_of(reply: bytes | None) -> State | None:
     return None if reply is None else _STATES[reply]
 
@@ -85,20 +76,6 @@ def records_of(ids: Sequence[str], reply: Sequence[bytes | None]) -> list[Record
     return records
 
 
-def letter_of(entry: tuple[bytes, dict[bytes, bytes]]) -> DeadLetter:
-    name, fields = entry
-    text = {key.decode(): value.decode() for key, value in fields.items() if key != b"payload"}
-    return DeadLetter(
-        letter=name.decode(),
-        tenant=text["tenant"],
-        id=text["id"],
-        attempts=int(text["attempts"]),
-        worker=text["worker"],
-        digest=text["digest"],
-        payload=fields[b"payload"],
-    )
-
-
 def executions_of(reply: Sequence[Any]) -> list[Execution]:
     """Read claimed calls, seven values each, times in microseconds."""
     executions = []
@@ -107,3 +84,7 @@ def executions_of(reply: Sequence[Any]) -> list[Execution]:
         times = int(age) / 1e6, int(queued) / 1e6, int(remaining) / 1e6
         executions.append(Execution(tenant.decode(), call_id.decode(), int(attempt), payload, *times))
     return executions
+
+
+def micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)

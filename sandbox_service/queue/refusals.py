@@ -34,7 +34,9 @@ def refusal(why: bytes) -> Overloaded:
     after_us, have, limit = map(float, figures)
     error = _in_words(kind, have, limit)
     error.retry_after_s = min(max(after_us / 1e6, _SOONEST_S), _LATEST_S)
-    if kind != "bytes":  # a smaller call may fit
+    if kind == "wait":  # by then little of what is queued has been run: no slot is idle for it
+        error.holds_s = min(max(after_us, have / 8) / 1e6, _HOLDS_S)
+    elif kind != "bytes":  # a smaller call may fit
         error.holds_s = min(after_us / 1e6, _HOLDS_S)
     return error
 

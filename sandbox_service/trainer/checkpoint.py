@@ -49,7 +49,9 @@ def open_run(folder: Path, recipe: Recipe, seed: int) -> str:
     if path.exists():
         found = json.loads(path.read_text())
         if {"recipe": found["recipe"], "seed": found["seed"]} != wanted:
-            raise SetupError(f"{folder} holds a run of another recipe or seed: choose another folder, or remove it")
+            raise SetupError(
+                f"{folder} holds a run of another recipe or seed or other files: choose another folder, or remove it"
+            )
         return str(found["run"])
     run = f"{recipe.name}-{uuid.uuid4().hex[:8]}"
     _write(path, json.dumps({"run": run, **wanted}, indent=2))

@@ -146,6 +146,7 @@ class Policy(nn.Module):
         """Read a folder of that kind. ValueError: another architecture, or a variant that this module does not know."""
         policy = cls(_shape(json.loads((folder / "config.json").read_text())))
         weights = load_file(folder / "model.safetensors")
+        weights.pop("lm_head.weight", None)  # tied: some folders hold the embedding twice
         policy.load_state_dict({name: weight.float() for name, weight in weights.items()})
         return policy
 
@@ -259,7 +260,9 @@ def _shape(config: dict[str, Any]) -> Architecture:
     for name, value in _FIXED.items():
         if config.get(name) != value:
             raise ValueError(f"config.json: {name} is {config.get(name)!r}; only {value!r} is implemented")
-    rope = config["rope_parameters"]
+    rope = config.get("rope_parameters") or {  # as it was written before transformers 5
+        "rope_type": "other" if config.get("rope_scaling") else "default", "rope_theta": config.get("rope_theta"),
+    }  # fmt: skip
     if rope["rope_type"] != "default":
         raise ValueError(f"config.json: rope_type is {rope['rope_type']!r}; only 'default' is implemented")
     return Architecture(**{ours: config[theirs] for ours, theirs in _SIZES.items()}, rope_theta=rope["rope_theta"])

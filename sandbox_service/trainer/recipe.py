@@ -127,7 +127,9 @@ class Recipe:
     rl: Rl
     evaluation: Evaluation
     available: bool = True
-    """False: its data or base model are not published, so it can be printed and read but not run here."""
+    """False: its data and base model are not here: it runs with given ones alone."""
+    files: tuple[str, ...] = ()
+    """Names and contents of files that stand in for its own data (`given.py`)."""
 
     def describe(self) -> str:
         """All of it, as JSON."""

@@ -29,9 +29,10 @@ def train_sft(
     policy: Policy, examples: Sequence[Example], recipe: Sft, seed: int, report: Callable[[int, int, float], None]
 ) -> None:
     """Train in place. `report(step, steps, loss)` is told after each step; loss in nats per assistant token."""
-    steps = int(len(examples) * recipe.epochs / recipe.batch)
+    batch = min(recipe.batch, len(examples))
+    steps = max(1, int(len(examples) * recipe.epochs / batch))
     optimizers = _optimizers(policy, recipe)
-    batches = _batches(len(examples), recipe.batch, random.Random(f"sft-order/{seed}"))
+    batches = _batches(len(examples), batch, random.Random(f"sft-order/{seed}"))
     policy.train()
     for step in range(steps):
         for optimizer, lr in optimizers:

@@ -1,14 +1,17 @@
-"""Makes the SFT corpus: plans from `problems.py`, their tool calls run by the service, the same text as a rollout."""
+"""The SFT corpus: plans from `problems.py`, their tool calls run by the service, the same text as a rollout; or given
+conversations, as Qwen's chat template has them."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable
 
 from sandbox_service.client.tools import ToolCallError
 from sandbox_service.models import Call
 from sandbox_service.trainer.problems import OUTPUT, Plan, answer_turn
-from sandbox_service.trainer.prompts import Piece, Template, first_turn, tool_calls, tool_turn
+from sandbox_service.trainer.prompts import IM_END, IM_START, Piece, Template, first_turn, tool_calls, tool_turn
+from sandbox_service.trainer.sources import Messages
 from sandbox_service.trainer.tokens import Tokens
 
 RunTool = Callable[[Call | ToolCallError], Awaitable[str]]
@@ -18,6 +21,7 @@ Trace = list[tuple[list[Piece], bool]]
 Example = tuple[list[int], list[int]]
 """Tokens, and a mask that is 1 for those of the assistant."""
 _AT_ONCE = 512
+_RESPONSE = re.compile("(</?tool_response>)")
 
 
 async def make_traces(plans: Iterable[Plan], template: Template, run: RunTool) -> list[Trace]:
@@ -40,6 +44,21 @@ async def make_trace(plan: Plan, template: Template, run: RunTool) -> Trace:
         trace += [([Piece(turn)], True), (tool_turn([output]), False)]
     answers = tuple(output if answer == OUTPUT else answer for answer in plan.answers)
     return [*trace, ([Piece(answer_turn(answers))], True)]
+
+
+def conversation(messages: Messages) -> Trace:
+    """A conversation as a trace: what the assistant says is learned, with the end of its turn. The tags around a tool's
+    output are markup; the rest of what others say is text."""
+    trace: Trace = []
+    for turn in messages:
+        head = Piece(f"{IM_START}{turn['role']}\n")
+        if turn["role"] == "assistant":
+            trace += [([head], False), ([Piece(turn["content"] + IM_END)], True), ([Piece("\n")], False)]
+        else:
+            parts = _RESPONSE.split(turn["content"]) if turn["role"] == "user" else [turn["content"]]
+            said = [Piece(part, bool(_RESPONSE.fullmatch(part))) for part in parts if part]
+            trace.append(([head, *said, Piece(f"{IM_END}\n")], False))
+    return trace
 
 
 def text(trace: Trace) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,24 +17,26 @@ from torch.optim import AdamW
 
 from sandbox_service.client import AsyncSandboxClient
 from sandbox_service.client.tools import ToolCallError
+from sandbox_service.errors import SetupError
 from sandbox_service.models import Call
 from sandbox_service.trainer.checkpoint import Lines, load_latest, open_run, owned, save_latest, save_policy
 from sandbox_service.trainer.engine import LocalEngine
 from sandbox_service.trainer.fleet import Fleet
+from sandbox_service.trainer.given import NOTHING, Given
 from sandbox_service.trainer.groups import Group, play_groups
 from sandbox_service.trainer.inference import Engine
 from sandbox_service.trainer.measure import by_family, describe, describe_kept, interval, scores
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.problems import plans, problems
-from sandbox_service.trainer.prompts import TEMPLATES
-from sandbox_service.trainer.recipe import Architecture, Recipe, Stage
+from sandbox_service.trainer.prompts import TEMPLATES, first_turn
+from sandbox_service.trainer.recipe import Recipe, Sft, Stage
 from sandbox_service.trainer.records import Problem
 from sandbox_service.trainer.rollout import Play, Rules
 from sandbox_service.trainer.sft import train_sft
 from sandbox_service.trainer.step import choose, update
 from sandbox_service.trainer.tokens import Tokens
 from sandbox_service.trainer.tools import Tools, Verifier
-from sandbox_service.trainer.traces import encode, make_traces, text
+from sandbox_service.trainer.traces import Trace, conversation, encode, make_traces, text
 
 Say = Callable[[str], None]
 
@@ -44,45 +46,71 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-async def train(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, say: Say) -> None:
+async def train(
+    recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, say: Say, given: Given = NOTHING
+) -> None:
     """Do whatever is left to do of a run. ServiceFault: the service lost too many rollouts; start again later."""
+    recipe = replace(recipe, files=given.files)
     with owned(folder):
         run = open_run(folder, recipe, seed)
         if left := await sandbox.cancel_label("run", run):
             say(f"cancelled {left} calls that an earlier start of {run} had left")
         if not (folder / "sft").exists():
-            await start(recipe, seed, folder, sandbox, run, say)
-        await Training(recipe, seed, folder, sandbox, run, say).run()
+            await start(recipe, seed, folder, sandbox, run, say, given)
+        await Training(recipe, seed, folder, sandbox, run, say, given).run()
 
 
-async def start(recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, run: str, say: Say) -> None:
-    """The policy that RL starts from: made by SFT, or a folder that is there already."""
+async def start(
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    sandbox: AsyncSandboxClient,
+    run: str,
+    say: Say,
+    given: Given,
+) -> None:
+    """The policy that RL starts from: of a folder or from nothing, after SFT. A folder without given conversations
+    had its SFT already."""
+    traces = [conversation(messages) for messages in given.conversations]
     if isinstance(recipe.base, str):
-        return save_policy(folder / "sft", Policy.load(Path(recipe.base)), Tokens.load(Path(recipe.base)))
-    policy, tokens = await _sft(recipe, recipe.base, seed, sandbox, run, say)
-    return save_policy(folder / "sft", policy, tokens)
+        try:
+            policy, tokens = Policy.load(Path(recipe.base)), Tokens.load(Path(recipe.base))
+        except ValueError as error:
+            raise SetupError(f"{recipe.base} cannot be trained here: {error}") from error
+    else:
+        traces = traces or await _own_traces(recipe, seed, sandbox, run, say)
+        tokens = Tokens.train(map(text, traces), recipe.base.vocabulary)
+        torch.manual_seed(seed)
+        policy = Policy(replace(recipe.base, vocabulary=tokens.size))
+    if traces:
+        _sft(policy, tokens, traces, recipe.sft, seed, say)
+    save_policy(folder / "sft", policy, tokens)
 
 
-async def _sft(
-    recipe: Recipe, shape: Architecture, seed: int, sandbox: AsyncSandboxClient, run: str, say: Say
-) -> tuple[Policy, Tokens]:
+async def _own_traces(recipe: Recipe, seed: int, sandbox: AsyncSandboxClient, run: str, say: Say) -> list[Trace]:
     tools, labels = Tools(sandbox, recipe.rl.tool_wall_s, recipe.rl.response_chars), {"run": run, "step": "sft"}
 
     async def output(call: Call | ToolCallError) -> str:
         return (await tools.run(call, labels))[1]
 
     say("making the traces of the SFT; their tool calls run in the service")
-    traces = await make_traces(plans(seed, recipe.sft.traces), TEMPLATES[recipe.template], output)
-    tokens = Tokens.train(map(text, traces), shape.vocabulary)
-    torch.manual_seed(seed)
-    policy = Policy(replace(shape, vocabulary=tokens.size))
+    return await make_traces(plans(seed, recipe.sft.traces), TEMPLATES[recipe.template], output)
 
+
+def _sft(policy: Policy, tokens: Tokens, traces: list[Trace], recipe: Sft, seed: int, say: Say) -> None:
     def report(step: int, steps: int, loss: float) -> None:
         if step % 20 == 0 or step == steps:
             say(f"SFT step {step}/{steps}: loss {loss:.4f}")
 
-    train_sft(policy, [encode(trace, tokens) for trace in traces], recipe.sft, seed, report)
-    return policy, tokens
+    examples, longest = [encode(trace, tokens) for trace in traces], policy.shape.positions
+    fitting = [example for example in examples if len(example[0]) <= longest]
+    if left := len(examples) - len(fitting):
+        say(
+            f"SFT: {left} of {len(examples)} conversations have more than the model's {longest} tokens and are left out"
+        )
+    if not fitting:
+        raise SetupError(f"no conversation fits the model's {longest} tokens: there is nothing to learn")
+    train_sft(policy, fitting, recipe, seed, report)
 
 
 def local_engines(policy: Policy, recipe: Recipe) -> Engine:
@@ -91,15 +119,26 @@ def local_engines(policy: Policy, recipe: Recipe) -> Engine:
     engines = [LocalEngine(policy, rl.kv_tokens, name=f"local-{n}") for n in range(rl.engines)]
     if len(engines) == 1:
         return engines[0]
-    longest = max(recipe.evaluation.max_tokens, *(stage.max_tokens for stage in rl.stages))
-    return Fleet(rl.scheduling, longest, engines)
+    return Fleet(rl.scheduling, _longest(recipe), engines)
+
+
+def _longest(recipe: Recipe) -> int:
+    """Of all responses, in tokens."""
+    return max(recipe.evaluation.max_tokens, *(stage.max_tokens for stage in recipe.rl.stages))
 
 
 class Training:
     """The RL of one run."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, folder: Path, sandbox: AsyncSandboxClient, run: str, say: Say
+        self,
+        recipe: Recipe,
+        seed: int,
+        folder: Path,
+        sandbox: AsyncSandboxClient,
+        run: str,
+        say: Say,
+        given: Given,
     ) -> None:
         self.recipe, self.seed, self.folder, self.say = recipe, seed, folder, say
         self.tokens, self.policy = Tokens.load(folder / "sft"), Policy.load(folder / "sft")
@@ -109,6 +148,18 @@ class Training:
         engine = local_engines(self.policy, recipe)
         template = TEMPLATES[recipe.template]
         self.how = Play(run, seed, self.tokens, template, tools, Verifier(sandbox), engine)
+        self.problems, self.held_out = self._fitting(given.problems), self._fitting(given.held_out)
+
+    def _fitting(self, given: Sequence[Problem]) -> list[Problem]:
+        """Those whose prompts leave room for the longest response."""
+        room = min(self.recipe.rl.kv_tokens, self.policy.shape.positions) - _longest(self.recipe)
+        template = self.how.template
+        fit = [one for one in given if len(self.tokens.encode(first_turn(template, one.question))) <= room]
+        if left := len(given) - len(fit):
+            self.say(f"{left} of {len(given)} problems have prompts of more than {room} tokens and are left out")
+        if given and not fit:
+            raise SetupError(f"no problem's prompt has at most {room} tokens, what the model has beside a response")
+        return fit
 
     async def run(self) -> None:
         optimizer = self._optimizer()
@@ -154,13 +205,17 @@ class Training:
     async def _source(self, stage: Stage) -> Callable[[int], list[Problem]]:
         """Where a stage's problems come from: new ones in each step, or a fixed set without those that are solved."""
         count = self.recipe.rl.prompts
-        if not stage.problems:
+        pool = self.problems
+        if not pool and not stage.problems:
             return lambda step: problems(stage.data, f"{self.seed}/{step}", count)
-        pool = problems(stage.data, f"{self.seed}/{stage.name}", stage.problems)
+        pool = pool or problems(stage.data, f"{self.seed}/{stage.name}", stage.problems)
         if stage.drop_solved:
             played, _ = await self._play(f"filter-{stage.name}", pool, stage.drop_solved, self._rules(stage))
-            pool = [problem for problem, found in zip(pool, scores(played), strict=True) if found < 1.0]
-            self.say(f"stage {stage.name}: {stage.problems - len(pool)} of {stage.problems} problems are solved")
+            solved = [found == 1.0 for found in scores(played)]
+            pool = [problem for problem, done in zip(pool, solved, strict=True) if not done]
+            self.say(f"stage {stage.name}: {sum(solved)} of {len(solved)} problems are solved")
+            if not pool:
+                raise SetupError(f"stage {stage.name}: all of its problems are solved already: give harder ones")
             if len(pool) < count:
                 self.say(f"stage {stage.name}: {len(pool)} problems are left, so some come more than once a step")
         order = _cycle(pool, random.Random(f"{self.seed}/order/{stage.name}"))
@@ -179,7 +234,7 @@ class Training:
         if name in self.evaluations.found:
             return
         wanted = self.recipe.evaluation
-        asked = problems(wanted.data, 0, wanted.problems)
+        asked = self.held_out[: wanted.problems] or problems(wanted.data, 0, wanted.problems)
         rules = Rules(wanted.max_tokens, wanted.turns, wanted.temperature)
         sampled, lost = await self._play(f"eval-{name}", asked, wanted.samples, rules)
         greedy, greedy_lost = await self._play(f"greedy-{name}", asked, 1, replace(rules, temperature=0.0))

@@ -14,7 +14,7 @@ from sandbox_service.queue import Execution
 from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge, was_starved
 from sandbox_service.worker.pool import NotStarted, Pool, Program
 from sandbox_service.worker.profiles import Profile
-from sandbox_service.worker.slots import Bounds, JailLost, Slot
+from sandbox_service.worker.slots import Bounds, CannotStart, JailLost, Slot
 
 _FAILED = "the worker failed; its log says how"
 _UNREADABLE = "the worker cannot read the call: its gateway may be of another version"
@@ -53,7 +53,8 @@ class Executor:
         self._default_image = default_image
 
     async def execute(self, run: Run) -> Result:
-        """Make this attempt; whatever happens is a Result, a fault of this code too."""
+        """Make this attempt; whatever happens is a Result, a fault of this code too. But CannotStart is raised: then
+        no attempt was made."""
         failed = Result(
             id=run.execution.id,
             status=Status.INFRA_ERROR,
@@ -68,6 +69,9 @@ class Executor:
             return failed
         try:
             return await self._attempt(run, job)
+        except CannotStart:
+            _log.debug("execution given back", call=job.id, attempt=run.execution.attempt)
+            raise
         except Exception as error:
             _log.error("an execution failed", call=job.id, **logs.fault(error))
             return failed.model_copy(update={"retryable": True, "labels": job.labels, "message": _FAILED})
@@ -86,6 +90,8 @@ class Executor:
             verdict = judge(evidence, bounds.cpu_s, bounds.wall_s)
         except NotStarted:
             verdict = Verdict(Status.CANCELLED, message=CANCELLED_MESSAGE)
+        except CannotStart:
+            raise
         except JailLost as error:
             _log.warning("an execution lost its sandbox", call=job.id, attempt=run.execution.attempt, why=str(error))
             verdict = Verdict(Status.INFRA_ERROR, message=f"the sandbox was lost: {error}")

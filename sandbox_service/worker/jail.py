@@ -29,8 +29,9 @@ from sandbox_service.inside import frames
 from sandbox_service.inside.frames import Frame, Kind
 from sandbox_service.logs import get_logger
 from sandbox_service.worker import nsjail
-from sandbox_service.worker.cgroup import Groups, Leaf
+from sandbox_service.worker.cgroup import Groups
 from sandbox_service.worker.kernel_log import KernelLog
+from sandbox_service.worker.leaf import Leaf
 from sandbox_service.worker.nsjail import IdRange
 from sandbox_service.worker.profiles import Profile
 from sandbox_service.worker.rootfs import Image
@@ -77,14 +78,29 @@ class Jail:
         self._stderr = bytearray()
         self._leaves: list[Leaf] = []
         self._slots: list[Slot] = []
-        for index in range(plan.slots):
-            leaf = groups.leaf(f"{plan.name}-{index}")
-            owner = plan.ids.first + plan.first_uid + index
-            self._leaves.append(leaf)
-            self._slots.append(Slot(index, owner, leaf, log, self._send, self.condemn))
+        self._groups, self._kernel_log = groups, log
+        self._socket: socket.socket | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the container and wait until its zygote is warm. Raise SetupError if it does not get there."""
+        try:
+            await self._launch()
+            async with asyncio.timeout(_START_TIME_S):
+                await asyncio.shield(self._ready)
+        except (OSError, JailLost) as error:  # TimeoutError is an OSError
+            await self.stop()
+            raise SetupError(f"jail {self.plan.name} did not start: {self._last_words() or error}") from error
+        for slot in self._slots:
+            self.free.put_nowait(slot)
+
+    async def _launch(self) -> None:
+        for index in range(self.plan.slots):
+            leaf = self._groups.leaf(f"{self.plan.name}-{index}")
+            owner = self.plan.ids.first + self.plan.first_uid + index
+            self._leaves.append(leaf)
+            self._slots.append(Slot(index, owner, leaf, self._kernel_log, self._send, self.condemn))
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -101,14 +117,6 @@ class Jail:
         self._watching = asyncio.create_task(self._watch_process())
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._receive)
         self._attach_leaves()
-        try:
-            async with asyncio.timeout(_START_TIME_S):
-                await asyncio.shield(self._ready)
-        except (TimeoutError, JailLost) as error:
-            await self.stop()
-            raise SetupError(f"jail {self.plan.name} did not start: {self._last_words() or error}") from error
-        for slot in self._slots:
-            self.free.put_nowait(slot)
 
     @contextmanager
     def _configuration(self, control_fd: int) -> Iterator[IO[bytes]]:
@@ -149,12 +157,14 @@ class Jail:
                 os.close(descriptor)
 
     def _send(self, frame: Frame, descriptors: list[int]) -> None:
+        assert self._socket is not None
         try:
             socket.send_fds(self._socket, [frames.pack(frame)], descriptors)
         except OSError as error:
             self.condemn(f"its zygote cannot be reached: {error}")
 
     def _receive(self) -> None:
+        assert self._socket is not None
         while not self._ended:
             try:
                 packet, credentials, _, _ = self._socket.recvmsg(frames.SIZE + 1, _ROOM_FOR_CREDENTIALS)
@@ -185,8 +195,6 @@ class Jail:
             return
         self._ended = True
         _log.warning("jail lost", jail=self.plan.name, reason=reason, stderr=self._last_words())
-        asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        self._socket.close()
         self._kill()
         error = JailLost(reason)
         if not self._ready.done():
@@ -208,21 +216,24 @@ class Jail:
         """End the jail and remove its groups; what ran in it is lost."""
         if not self._ended:
             self._ended = True
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
             self._kill()
             for slot in self._slots:
                 slot.lose(JailLost("the worker is stopping"))
         # Who awaits this may be cancelled (a pool that stops while it makes a jail anew); what watches must not be.
-        await asyncio.shield(self._watching)
+        if self._watching is not None:
+            await asyncio.shield(self._watching)
         for leaf in self._leaves:
             await _remove_when_empty(leaf)
 
     def _kill(self) -> None:
-        if self._process.returncode is None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+        if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGKILL)
 
     async def _watch_process(self) -> None:
+        assert self._process is not None
         assert self._process.stderr is not None
         while piece := await self._process.stderr.read(_STDERR_KEPT):
             self._stderr = (self._stderr + piece)[-_STDERR_KEPT:]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import marshal
+import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from sandbox_service.worker.kernel_log import KernelLog
 from sandbox_service.worker.nsjail import IdRange
 from sandbox_service.worker.profiles import Profile, choose, imported_names
 from sandbox_service.worker.rootfs import Image
-from sandbox_service.worker.slots import Bounds, JailLost, Slot
+from sandbox_service.worker.slots import Bounds, CannotStart, JailLost, Slot
 
 _FETCH_BOUNDS = Bounds(
     wall_s=10, cpu_s=10, memory_mb=64, output_bytes=64 << 20, processes=4, disk_mb=0, deadline=float("inf")
@@ -29,6 +31,10 @@ _FETCH_BOUNDS = Bounds(
 """The worker's own limits for reading a call's files back, after the call's processes are gone."""
 _SLOT_TIME_S = 30.0
 _RESTART_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 15.0)
+_SHORTAGE_S = 1.0
+"""How long a worker pauses at least that had no descriptor or no process for an execution."""
+_DESCRIPTORS = 64
+"""A worker that ran out of them goes on when it could open so many: one execution needs six."""
 
 _log = get_logger("pool")
 
@@ -82,6 +88,10 @@ class Pool:
             for number, (image, profile) in enumerate((i, p) for i in images for p in self._profiles[i.name])
         }
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shortage: str | None = None
+        self._shortage_until = 0.0
+        self._unstartable: dict[tuple[str, str], str] = {}
+        """Jails that could not be made anew so far, and why."""
         self._stopping = False
         self._log = KernelLog()
 
@@ -105,7 +115,11 @@ class Pool:
     async def _start(self, key: tuple[str, str]) -> None:
         jail = Jail(self._plans[key], self._groups, self._log, lambda lost: self._replace(key, lost))
         await jail.start()
+        if jail.lost:  # in the very turn in which it became ready: `_replace` did not know it yet
+            await jail.stop()
+            raise SetupError(f"jail {self._plans[key].name} ended as soon as it was ready")
         self._jails[key] = jail
+        self._unstartable.pop(key, None)
         self._ready[key].set()
 
     def _replace(self, key: tuple[str, str], lost: Jail) -> None:
@@ -125,6 +139,8 @@ class Pool:
                 await self._start(key)
             except SetupError as error:
                 failures += 1
+                self._unstartable[key] = error.message
+                self._ready[key].set()  # nobody waits for it any longer
                 _log.error("a jail cannot be started again", jail=self._plans[key].name, error=error.message)
             else:
                 metrics.JAILS_RESTARTED.inc()
@@ -134,6 +150,20 @@ class Pool:
     def kinds(self) -> list[tuple[str, Profile]]:
         """Every image and profile that a call can run in."""
         return [(plan.image.name, plan.profile) for plan in self._plans.values()]
+
+    def obstacle(self) -> str | None:
+        """Return why an execution could not start now, which is no fault of its own; None if nothing is known."""
+        if self._shortage is not None and time.monotonic() >= self._shortage_until and _has_descriptors():
+            self._shortage = None
+        without = (self._missing_jail(image) for image in self.images)
+        return self._shortage or next((why for why in without if why is not None), None)
+
+    def _missing_jail(self, image: str) -> str | None:
+        """Why no jail of this image can be had: not while one is there, or is being made anew for the first time."""
+        keys = [key for key in self._plans if key[0] == image]
+        if any(key in self._jails and not self._jails[key].lost for key in keys):
+            return None
+        return next((self._unstartable[key] for key in keys if key in self._unstartable), None)
 
     def choose_profile(self, code: str, image: str) -> Profile:
         """Return the profile to run `code` in: the smallest one of this image that has what it imports."""
@@ -152,7 +182,7 @@ class Pool:
         """Run `program`; return the evidence and, if it names files to fetch, their stream (`inside/fetch.py`).
 
         `may_start` is asked with the slot just before the program starts in it. Raise NotStarted if it says no,
-        JailLost if the jail is lost while the program is in it.
+        CannotStart if this machine cannot now, JailLost if the jail is lost while the program is in it.
         """
         jail, slot = self._take_now(image, profile) or await self._take(image, profile)
         if not may_start(slot):
@@ -161,14 +191,23 @@ class Pool:
         flags = Flag.LOOPBACK if program.loopback else Flag.NONE
         payload = program.payload()
         try:
+            if program.fetch:
+                flags |= Flag.KEEP_FILES
+            try:
+                evidence = await slot.run(payload, program.stdin, bounds, flags)
+            except CannotStart as error:
+                self._shortage, self._shortage_until = str(error), time.monotonic() + _SHORTAGE_S
+                raise
             if not program.fetch:
-                return await slot.run(payload, program.stdin, bounds, flags), b""
-            evidence = await slot.run(payload, program.stdin, bounds, flags | Flag.KEEP_FILES)
+                return evidence, b""
             await slot.wait_clean()
             # Files are memory of the call, so its own limit may be used up.
             memory_mb = bounds.memory_mb + _FETCH_BOUNDS.memory_mb
             reading = replace(_FETCH_BOUNDS, disk_mb=bounds.disk_mb, memory_mb=memory_mb)
-            fetched = await slot.run(payload, b"", reading, Flag.FETCH)
+            try:
+                fetched = await slot.run(payload, b"", reading, Flag.FETCH)
+            except CannotStart as error:
+                raise JailLost(str(error)) from error  # the program has run
             return evidence, fetched.stdout
         finally:
             jail.take_back(slot)
@@ -185,7 +224,7 @@ class Pool:
             async with asyncio.timeout(_SLOT_TIME_S):
                 return await self._wait_for_slot(image, profile)
         except TimeoutError as error:
-            raise JailLost(f"no slot became free within {_SLOT_TIME_S:.0f} s") from error
+            raise CannotStart(f"no slot became free within {_SLOT_TIME_S:.0f} s") from error
 
     async def _wait_for_slot(self, image: str, profile: Profile) -> tuple[Jail, Slot]:
         """Wait for a free slot; when a jail is lost meanwhile, for one of another jail."""
@@ -199,11 +238,28 @@ class Pool:
 
     async def _jail(self, image: str, profile: Profile) -> Jail:
         """Return the jail of this profile; while it is being made anew, one of another profile serves as well."""
-        for name in (profile.name, *(plan.profile.name for plan in self._plans.values())):
-            if (jail := self._jails.get((image, name))) is not None and not jail.lost:
-                return jail
-        await self._ready[image, profile.name].wait()
-        return self._jails[image, profile.name]
+        while True:
+            for name in (profile.name, *(plan.profile.name for plan in self._plans.values())):
+                if (jail := self._jails.get((image, name))) is not None and not jail.lost:
+                    return jail
+            if (why := self._missing_jail(image)) is not None:
+                raise CannotStart(why)
+            await self._ready[image, profile.name].wait()
+            await asyncio.sleep(0)  # an event that is set already would not let anybody else run
+
+
+def _has_descriptors() -> bool:
+    """Whether this process could open as many as it should have left."""
+    opened: list[int] = []
+    try:
+        while len(opened) < _DESCRIPTORS:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True
 
 
 def copy_inside(folder: Path) -> None:

@@ -140,6 +140,9 @@ def verify(image: Image) -> list[str]:
 
 def prune(settings: Settings, names: list[str]) -> list[str]:
     """Forget these names, then remove every image that has no name and that no process runs in; return their hashes."""
+    known = {image.name for image in list_images(settings)}
+    if unknown := [name for name in names if name not in known]:
+        raise SetupError(f"there is no image {unknown[0]!r} to give up; there is {', '.join(sorted(known)) or 'none'}")
     images = [load(name, settings) for name in names]
     with _changing_images(settings):
         for image in images:

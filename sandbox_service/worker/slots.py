@@ -7,6 +7,7 @@ only thing asked of the zygote is to kill. A slot that does not answer in time c
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import math
 import os
@@ -17,12 +18,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sandbox_service import metrics
-from sandbox_service.inside.frames import Doubt, Flag, Frame, Kind
+from sandbox_service.inside.frames import Doubt, Flag, Frame, Kind, Step
 from sandbox_service.models import HARD_OUTPUT_FACTOR
+from sandbox_service.worker import schedstat
 from sandbox_service.worker.capture import Capture
-from sandbox_service.worker.cgroup import Counters, Leaf
 from sandbox_service.worker.evidence import Evidence, Kill
 from sandbox_service.worker.kernel_log import KernelLog
+from sandbox_service.worker.leaf import Counters, Leaf
 
 _UNDRAINED_S = 0.02
 """Most programs end within this time, on a busy machine too, and fit a pipe: their output is read once, at the end."""
@@ -43,6 +45,10 @@ _CPUS = len(os.sched_getaffinity(0))
 
 class JailLost(Exception):
     """The jail ended or stopped answering while an execution was in it. Our fault, never the program's."""
+
+
+class CannotStart(JailLost):
+    """This machine has no descriptor or process for it, or no jail, and not a byte of the program has run."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,14 @@ class Slot:
                 self._order(payload, stdin, bounds, flags, stdout, stderr)
             except OSError as error:
                 self._cleaned.set_result(Frame(Kind.CLEANED, self.index))  # nothing has run: as clean as it was
-                raise JailLost(f"slot {self.index} could not be prepared: {error}") from error
+                lost = CannotStart if error.errno in (errno.EMFILE, errno.ENFILE) else JailLost
+                raise lost(f"slot {self.index} could not be prepared: {error}") from error
             watch = self._watch = _Watch(self, bounds, before, [stdout, stderr], self.kill)
             stack.callback(watch.stop)
             frame = await self._exited
             watch.stop()
+            if frame.step == Step.FORKED and frame.errno == errno.EAGAIN:
+                raise CannotStart(f"slot {self.index} got no process")
             for capture in (stdout, stderr):
                 capture.drain()
             evidence = self._evidence(frame, watch, before, stdout, stderr, sent_at)
@@ -127,7 +136,7 @@ class Slot:
             kill=watch.reason,
             oom_kills=after.oom_kills - before.oom_kills,
             cpu_s=after.cpu_s - before.cpu_s,
-            descheduled_s=max(frame.run_delay_ns / 1e9, watch.descheduled_s) or None,
+            descheduled_s=max(frame.run_delay_ns / 1e9, watch.descheduled_s) if schedstat.is_counted() else None,
             memory_peak=None if after.memory_peak is None else max(0, after.memory_peak - baseline),
             stdout=stdout.kept,
             stderr=stderr.kept,

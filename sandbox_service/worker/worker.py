@@ -4,7 +4,8 @@ Invariants:
 - it never holds more executions than it has slots, so that no call waits here while another worker is idle;
 - every execution it claims ends in `finish` or `release`, also when the worker drains; what a bug in here loses
   is given up, and taken back like what its lease no longer covers after a kill;
-- it claims nothing before every jail has passed its self-test.
+- it claims nothing before every jail has passed its self-test, nor while none can start: what it claimed then goes back
+  to the queue, and the attempt is not counted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 from prometheus_client import start_http_server
 
-from sandbox_service import logs, metrics
+from sandbox_service import garbage, logs, metrics
 from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError, Unavailable
 from sandbox_service.queue import MAX_ATTEMPTS, Execution, Queue
@@ -36,12 +37,14 @@ from sandbox_service.worker.nsjail import choose_id_range
 from sandbox_service.worker.pool import Pool
 from sandbox_service.worker.profiles import read_profiles
 from sandbox_service.worker.selftest import check_before_serving, check_pool
-from sandbox_service.worker.slots import JailLost
+from sandbox_service.worker.slots import CannotStart, JailLost
 
 _CLAIM_WAIT_S = 5.0
 _CANARY_PAUSE_S = 30.0
 _RETRY_PAUSE_S = 0.25
 """What cost the first attempt its jail may be about to cost others theirs."""
+_LOOK_S = 0.25
+"""So often a worker that claims nothing looks whether it could."""
 _PARTING_S = 2.0
 """A worker that stops tries for this long to tell a queue that does not answer; leases do the rest."""
 
@@ -63,6 +66,8 @@ class Worker:
     async def claim_calls(self) -> None:
         """Claim as many calls as slots are free, again and again."""
         while True:
+            if (why := self._pool.obstacle()) is not None:
+                await self._pause(why)
             free = self._slots - len(self._tasks)
             if free <= 0:
                 self._slot_free.clear()
@@ -70,6 +75,19 @@ class Worker:
                 continue
             for execution in await self._queue.claim(self._name, free, wait_s=_CLAIM_WAIT_S):
                 self._start(execution)
+
+    async def _pause(self, why: str) -> None:
+        """Claim nothing until executions can start here again: calls go to other workers, or wait."""
+        _log.error("claims no calls: it could not start them", why=why)
+        metrics.PAUSED.set(1)
+        self._queue.announce(slots=0)
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._pool.obstacle() is None:
+                break
+        self._queue.announce(slots=self._slots)
+        metrics.PAUSED.set(0)
+        _log.warning("claims calls again")
 
     def _start(self, execution: Execution) -> None:
         metrics.QUEUE_WAIT.observe(execution.queued_s)
@@ -92,6 +110,10 @@ class Worker:
                     return
                 metrics.SECOND_ATTEMPTS.inc()
                 result = await self._executor.execute(run)
+        except CannotStart as error:
+            _log.warning("a call could not start and goes back", call=run.execution.id, why=str(error))
+            await self._queue.release(self._name, [run.execution])
+            return
         finally:
             if self._running.get(key) is run:
                 del self._running[key]
@@ -217,6 +239,7 @@ async def _serve(settings: Settings) -> None:
     finally:
         await pool.stop()
         shutil.rmtree(run_dir)
+    _log.info("worker stopped", worker=name)
 
 
 def make_pool(settings: Settings, slots: int, run_dir: Path) -> Pool:
@@ -237,6 +260,7 @@ async def _work(settings: Settings, name: str, pool: Pool, slots: int, stop: asy
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.WORKER)
     metrics.SLOTS.set(slots)
     await queue.join(name, {image.name: image.hash for image in pool.images.values()}, slots=slots)
+    garbage.settle()
     _log.info("worker ready", worker=name, slots=slots, images=sorted(pool.images))
     claiming = asyncio.create_task(worker.claim_calls())
     others = [

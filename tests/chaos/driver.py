@@ -105,6 +105,8 @@ def _bounds(fault: Fault, tally: Tally, hit: int) -> list[str]:
     signaled = tally.statuses["signaled"]
     if fault.exact and tally.second_attempts + signaled != hit:
         return [f"{hit} programs were killed, {tally.second_attempts} calls ran again, {signaled} were told of it"]
+    if fault.spares and tally.infra_errors:
+        return [f"{tally.infra_errors} calls ended as infra_error"]
     if fault.loses_data or tally.repeated <= most:
         return []
     return [f"{tally.repeated} calls ran twice; the fault hit {most} at most"]

@@ -38,6 +38,8 @@ class Fault:
     """Executions are lost, so that calls run a second time: at most as many as were hit. Otherwise none may."""
     exact: bool = False
     """Every strike ends one program: as many calls are run again or told as `signaled`, none is `ok` all the same."""
+    spares: bool = False
+    """Where nothing can start nothing is tried: no call may end as `infra_error`."""
     loses_data: bool = False
     """Redis itself forgets: calls are handed in and run again, and told of with 404 or an error, never by silence."""
 
@@ -195,7 +197,7 @@ async def readonly_redis(scene: Scene) -> int:
 
 
 async def starve_worker(scene: Scene) -> int:
-    """No descriptor left to the worker: no call can be given its pipes, and each ends as our fault or is run again."""
+    """No descriptor left to the worker, so no call can be given its pipes: it gives them back, and claims nothing."""
     worker = random.choice(scene.rig.workers)
     return await _noticed(scene, worker, _limited([worker.pid], resource.RLIMIT_NOFILE, 3))
 
@@ -390,7 +392,7 @@ FAULTS = (
     Fault("L16a", "SIGTERM to every part in turn", roll, strikes=2),
     Fault("L16b", "SIGTERM to Redis and a new start", stop_redis, strikes=3),
     Fault("L17", "SIGTERM to a worker, twice", terminate_twice, strikes=4, in_ci=True),
-    Fault("L19a", "no descriptors left to a worker", starve_worker, strikes=2, reruns=True),
+    Fault("L19a", "no descriptors left to a worker", starve_worker, strikes=4, in_ci=True, spares=True),
     Fault("L19b", "no descriptors left to a gateway", starve_gateway, strikes=2),
-    Fault("L19c", "no processes left to a worker's zygotes", refuse_forks, strikes=2, reruns=True),
+    Fault("L19c", "no processes left to a worker's zygotes", refuse_forks, strikes=4, reruns=True, spares=True),
 )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sandbox_service.cli import main
 from sandbox_service.commands.parser import parser
 from sandbox_service.commands.run import _call
 from sandbox_service.config import Settings, unknown_variables
+from sandbox_service.models import CODE_BYTES, Limits
 
 COMMANDS = [
     "serve",
@@ -66,6 +68,105 @@ def test_an_invalid_setting_is_told_by_its_variable(
     monkeypatch.setenv("SANDBOX_PORT", "99999")
     assert main(["config"]) == 2
     assert "SANDBOX_PORT=99999" in capsys.readouterr().err
+
+
+def test_a_default_that_no_call_would_get_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be lowered to the maximum without a word; a maximum alone lowers our own default."""
+    monkeypatch.setenv("SANDBOX_MAX_WALL_S", "5")
+    assert Settings().resolve(Limits())[0].wall_s == 5
+    monkeypatch.setenv("SANDBOX_DEFAULT_WALL_S", "120")
+    assert main(["serve"]) == 2
+    told = capsys.readouterr().err
+    assert "SANDBOX_DEFAULT_WALL_S=120.0: is more than SANDBOX_MAX_WALL_S, which is 5.0" in told
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "told"),
+    [
+        ("PORT", "abc", "must be a whole number"),
+        ("LOG_LEVEL", "INFO", "must be 'debug', 'info', 'warning' or 'error'"),
+        ("REDIS_PREFIX", "a:b", "must be one or more of the characters A-Za-z0-9_-"),
+        ("SLOTS", "-1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_setting_is_refused_in_plain_words(
+    variable: str, given: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(f"SANDBOX_{variable}", given)
+    assert main(["config"]) == 2
+    assert capsys.readouterr().err.splitlines()[1:] == [f"  SANDBOX_{variable}={given}: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("--folder /nowhere", "--folder /nowhere: there is no model"),
+        ("--endpoint nowhere --model m", "--endpoint nowhere: must be a URL, as in http://"),
+        ("--model m", "say which model: --endpoint URL or --folder PATH"),
+        ("--folder /tmp --turns 0", "--turns: must be a whole number from 1 on, not '0'"),
+        ("--folder /tmp --wall-s 0", "--wall-s: must be more than 0"),
+        ("--folder /tmp --limit -1", "--limit: must be a whole number from 1 on, not '-1'"),
+    ],
+)
+def test_eval_names_the_option_that_is_wrong(given: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a model is loaded, or every sample is lost."""
+    try:
+        code = main(["eval", "--data", "questions.jsonl", *given.split()])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_http_and_grpc_need_a_port_each(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told before anything is started, and not by the one of them that comes second."""
+    assert main(["serve", "--port", "8426", "--grpc-port", "8426"]) == 2
+    assert "SANDBOX_PORT and SANDBOX_GRPC_PORT are both 8426" in capsys.readouterr().err
+    monkeypatch.setenv("SANDBOX_GRPC_PORT", "0")
+    assert Settings(port=0).grpc_port == 0
+
+
+def test_spaces_between_profiles_are_no_part_of_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_PROFILES", "bare, numpy,")
+    assert Settings().profiles == ("bare", "numpy")
+
+
+def test_dead_letters_say_that_no_service_runs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SANDBOX_REDIS_URL", raising=False)
+    monkeypatch.setenv("SANDBOX_RUN_DIR", str(tmp_path))
+    assert main(["dead-letters", "list"]) == 2
+    assert "no `sandbox-service serve` is running here" in capsys.readouterr().err
+
+
+def test_an_image_that_is_not_there_cannot_be_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And how to build it is not what was asked for."""
+    monkeypatch.setenv("SANDBOX_STATE_DIR", str(tmp_path))
+    assert main(["rootfs", "prune", "ml"]) == 2
+    assert capsys.readouterr().err == "sandbox-service: there is no image 'ml' to give up; there is none\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("sreve", "there is no 'sreve'; did you mean serve?"),
+        ("rootfs bild", "there is no 'bild'; did you mean build?"),
+        ("serve --prot 80", "there is no place for --prot; did you mean --port?"),
+        ("serve --grpcport=80", "there is no place for --grpcport=80; did you mean --grpc-port?"),
+        ("nothing-like-it", "there is no 'nothing-like-it'; choose from serve, gateway, worker,"),
+        ("run a.py b.py", "there is no place for b.py"),
+    ],
+)
+def test_what_may_be_meant_is_named(given: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(given.split())
+    assert stopped.value.code == 2
+    assert meant in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["gateway", "worker"])
@@ -142,11 +243,53 @@ def test_run_starts_no_service_where_plain_http_answers_tls(tmp_path: Path, caps
     assert f"does not speak TLS; use http://127.0.0.1:{server.server_port}" in capsys.readouterr().err
 
 
-def test_run_names_the_field_that_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "given", "told"),
+    [
+        ("--wall-s", "-1", "must be greater than 0"),
+        ("--timeout-s", "0", "must be greater than 0"),
+        ("--image", "a/b", "must be 1 to 64 of the characters A-Za-z0-9_-"),
+    ],
+)
+def test_run_names_the_option_that_is_wrong(
+    option: str, given: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As its help says, with exit code 2: the service was not asked."""
     program = tmp_path / "p.py"
     program.write_text("print(1)")
-    assert main(["run", str(program), "--wall-s", "-1"]) == 1
-    assert "wall_s" in capsys.readouterr().err
+    assert main(["run", str(program), option, given]) == 2
+    assert capsys.readouterr().err == f"sandbox-service: {option}: {told}\n"
+
+
+def test_run_names_the_file_that_is_too_long(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "p.py"
+    program.write_text("#" * (CODE_BYTES + 1))
+    assert main(["run", str(program)]) == 2
+    assert f"{program}: is {CODE_BYTES + 1} bytes long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "told"), [("", "is empty: the API key should be in it"), ("two words", "api_key has a space")]
+)
+def test_run_refuses_a_key_that_is_none(
+    key: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it asks the service, or starts one."""
+    program, file = tmp_path / "p.py", tmp_path / "key"
+    program.write_text("print(1)")
+    file.write_text(f"{key}\n")
+    assert main(["run", str(program), "--api-key-file", str(file)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_run_says_that_nothing_answers_over_grpc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is a URL like any other, and nobody at a terminal waits for a minute."""
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    begun = time.monotonic()
+    assert main(["run", str(program), "--url", "grpc://127.0.0.1:9"]) == 1
+    assert time.monotonic() - begun < 20
+    assert "no answer from grpc://127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_run_passes_text_as_it_is(tmp_path: Path) -> None:
@@ -167,12 +310,14 @@ def test_run_says_that_input_is_not_text(tmp_path: Path, capsys: pytest.CaptureF
     assert f"{text} is not UTF-8 (byte 2)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://localhost", ""])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "localhost", "ftp://localhost", "", "http://", "http://h:x", "grpc://"]
+)
 def test_run_asks_for_a_whole_url(url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = tmp_path / "p.py"
     program.write_text("print(1)")
     assert main(["run", str(program), "--url", url]) == 2
-    assert f"{url!r} is no URL" in capsys.readouterr().err
+    assert f"{url!r} is not the address of a service" in capsys.readouterr().err
 
 
 def test_a_refused_gateway_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,3 +391,29 @@ def test_settings_and_variables_of_others_are_not_taken_for_misspelt(monkeypatch
     assert unknown_variables() == {}
     monkeypatch.setenv("SANDBOX_GATEWAY_PORT", "8000")
     assert unknown_variables().keys() == {"SANDBOX_GATEWAY_PORT"}
+
+
+def test_config_names_variables_that_nothing_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks what is in force learns that this is not."""
+    monkeypatch.setenv("SANDBOX_PROT", "9000")
+    assert main(["config", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "no setting is called SANDBOX_PROT; did you mean SANDBOX_PORT?" in told.err
+    assert json.loads(told.out)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing", "extra"),
+    [(["mcp"], "uvicorn", "mcp"), (["mcp"], "mcp", "mcp"), (["gateway"], "uvicorn", "server")],
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(command: list[str], missing: str, extra: str) -> None:
+    """uvicorn is a package of both; whoever asked for `mcp` needs no server."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\nfrom sandbox_service.cli import main; sys.exit(main({command}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert ran.returncode == 2
+    assert f"`{command[0]}` needs the packages of `{extra}` ({missing} is missing)" in ran.stderr
+    assert f"pip install '.[{extra}]'" in ran.stderr

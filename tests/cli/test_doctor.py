@@ -79,7 +79,7 @@ ALL_CAPABILITIES = (1 << 41) - 1
         (doctor.check_memory(0, 4096, False), Verdict.HINT, "swapoff"),
         (doctor.check_memory(2, 0, True), Verdict.HINT, "overcommit"),
         (doctor.check_grpc("1.85.1", []), Verdict.OK, ""),
-        (doctor.check_grpc("", ["grpcio", "grpcio-health-checking"]), Verdict.HINT, "sandbox-service[server,grpc]"),
+        (doctor.check_grpc("", ["grpcio", "grpcio-health-checking"]), Verdict.HINT, "'.[server,grpc]'"),
         (doctor.check_grpc("1.85.1", ["grpcio-health-checking"]), Verdict.HINT, "HTTP needs nothing"),
         (doctor.check_image("default", ""), Verdict.OK, ""),
         (doctor.check_image("", "there is no image"), Verdict.HINT, "rootfs build"),
@@ -170,7 +170,7 @@ def test_a_missing_package_of_grpc_is_a_hint(
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
     assert "hint  grpc             cannot be served: grpcio, grpcio-health-checking not installed\n" in told
-    assert "→ pip install 'sandbox-service[server,grpc]'" in told
+    assert "→ pip install '.[server,grpc]'" in told
 
 
 def test_this_machine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

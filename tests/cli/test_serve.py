@@ -205,6 +205,30 @@ def test_it_ends_as_a_whole(number: signal.Signals, code: int) -> None:
             assert service.left_over() == []
             assert not service.run_dir.exists()
             assert "waiting up to" not in service.log.read_text()
+            assert '"event": "worker stopped"' in service.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_second_service_on_the_same_data_says_what_it_waits_for_and_can_be_stopped(running: Running) -> None:
+    """It names the process that holds the data at once, ends on SIGTERM meanwhile, and leaves the first one alone."""
+    variables = {"SANDBOX_STATE_DIR": str(running.folder / "state"), "SANDBOX_RUN_DIR": str(running.run_dir)}
+    second = subprocess.Popen(
+        [sys.executable, "-P", "-m", "sandbox_service", "serve", "--port", "0"],
+        env={**os.environ, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert second.stderr is not None
+    told = next(line for line in second.stderr if "waiting for its end" in line)
+    assert json.loads(told)["process"] == str(running.children()["redis"])
+    second.terminate()
+    asked = time.monotonic()
+    assert second.wait(10) == 0
+    assert time.monotonic() - asked < 1
+    second.stderr.close()
+    assert running.is_ready()
+    assert running.call()["status"] == "ok"
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_the_client_installs_alone(minor: int, wheel: Path, tmp_path: Path) -> N
     for command in ("serve", "worker", "doctor", "config", "rootfs info", "rootfs build"):
         ran = subprocess.run([bin / "sandbox-service", *command.split()], capture_output=True, text=True, check=False)
         assert ran.returncode == 2, ran.stderr
-        assert "pip install 'sandbox-service[server]'" in ran.stderr
+        assert "pip install '.[server]'" in ran.stderr
         assert "Traceback" not in ran.stderr
 
     program = tmp_path / "p.py"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_service import errors
-from sandbox_service.client import AsyncSandboxClient, Call, Retries, SandboxClient
+from sandbox_service.client import AsyncSandboxClient, Call, CheckStatus, Retries, SandboxClient, Status
 from tests.client.scripted import Answer, ScriptedServer, Seen, echo, error, frames, result_json
 
 QUICK = Retries(base_s=0.01, cap_s=0.02, patience_s=0.2)
@@ -132,6 +132,12 @@ async def test_a_proxys_page_is_read_by_its_status(
     server.script = [Answer(status, b"<html>Bad gateway</html>")]
     with pytest.raises(kind):
         await client.run("print(1)")
+
+
+@pytest.mark.parametrize("status", [Status.OK, CheckStatus.OK])
+def test_a_status_is_printed_as_its_word(status: Status | CheckStatus) -> None:
+    """In a trainer's log, under any Python: by default 3.10 prints `ok` in one place and `Status.OK` in the other."""
+    assert (str(status), f"{status}", f"{status:>4}", repr(status.value)) == ("ok", "ok", "  ok", "'ok'")
 
 
 async def test_nobody_listening_is_unavailable() -> None:

@@ -45,12 +45,16 @@ async def http(service_url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 def run(http: httpx.AsyncClient) -> RunCall:
-    """`await run(code, stdin=..., limits={...})`: one call over raw HTTP; its Result, whose status must be 200."""
+    """`await run(code, stdin=..., limits={...})`: one call over raw HTTP; its Result, whose status must be 200.
+
+    However a program ends, it is not run again: only a fault of ours causes a second attempt (R2).
+    """
 
     async def run(code: str, **fields: Any) -> Answer:
         response = await http.post("/v1/calls", json={"code": code, **fields})
         assert response.status_code == httpx.codes.OK, response.text
         result: Answer = json.loads(response.content)
+        assert result["attempts"] <= 1, result
         return result
 
     return run

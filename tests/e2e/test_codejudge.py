@@ -168,6 +168,9 @@ async def test_math(http: httpx.AsyncClient) -> None:
         (False, True, ""),
         (False, False, "invalid_input"),
     ]
+    assert [each["stderr"] for each in found if each["reason"]] == [
+        "`expected_output` is missing, or cannot be read as mathematics\n"
+    ]
 
 
 async def test_ping_and_status(http: httpx.AsyncClient) -> None:

@@ -120,7 +120,7 @@ async def test_runtimes_and_prefixes(http: httpx.AsyncClient) -> None:
         ({"files": []}, "files must include at least one utf8 encoded file"),
         ({"files": [{"content": "1"}, {"content": "%", "encoding": "hex"}]}, "files[1].content is not hex"),
         ({"files": [{"content": "1"}, {"name": "../x", "content": ""}]}, ""),
-        ({"language": "cobol"}, "cobol-* runtime is unknown"),
+        ({"language": "cobol"}, "cobol-* runtime is unknown; there is python-3"),
         ({"version": "2.x"}, "python-2.x runtime is unknown"),
         ({"version": "nonsense"}, "python-nonsense runtime is unknown"),
         ({"run_timeout": 10**9}, "run_timeout cannot exceed the configured limit of 60000"),

@@ -124,7 +124,7 @@ async def start_gateway(redis_url: str, prefix: str) -> AsyncIterator[StartGatew
             queue = await Queue.connect(settings)
             stack.push_async_callback(queue.close)
             app = create_app(settings, queue)
-            server = Server(app, settings, stopping=app.state.stop, release=app.state.calls.release)
+            server = Server(app, settings, app.state.calls, stopping=app.state.stop)
             await stack.enter_async_context(_running(server))
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url, timeout=30))
             return Gateway(settings, server.url, app.state.calls, client, server)

@@ -47,6 +47,15 @@ async def test_without_a_known_key_nothing_is_served(http: httpx.AsyncClient, he
     assert (await http.post("/v1/calls?wait=0", json={"code": "1"}, headers=headers)).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("headers", "told"), [({}, "this service asks for an API key"), (bearer("nope"), "this API key is not known here")]
+)
+async def test_who_sent_no_key_is_told_how(http: httpx.AsyncClient, headers: dict[str, str], told: str) -> None:
+    """And who sent a wrong one, that it is wrong."""
+    answer = await http.post("/v1/calls", json={"code": "1"}, headers=headers)
+    assert answer.json()["error"]["message"].startswith(told)
+
+
 async def test_a_key_in_the_query_is_no_key(http: httpx.AsyncClient) -> None:
     """Queries end up in logs; only the header counts."""
     assert (await http.get("/v1/calls/x?key=key-a")).status_code == 401

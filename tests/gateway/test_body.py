@@ -12,11 +12,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from sandbox_service import metrics, models
 from sandbox_service.gateway import body
 from sandbox_service.gateway.compat import sandboxfusion
 from sandbox_service.inside import interpreter
+from sandbox_service.models import Call
 from tests.gateway.conftest import Gateway, StartGateway
 
 JSON = {"Content-Type": "application/json"}
@@ -183,6 +185,34 @@ async def test_an_expected_stdout_that_could_never_pass_is_refused(
         assert "limits.output_kb" in answer.json()["error"]["message"]
     call["limits"] = {"output_kb": 2}
     assert (await http.post("/v1/calls?wait=0", json=call)).status_code == 202
+
+
+@pytest.mark.parametrize("compare", ["exact", "lines"])
+async def test_a_comparison_with_nothing_is_refused(http: httpx.AsyncClient, compare: str) -> None:
+    """Nothing would be compared, and nobody would be told. A Call written out whole, with every default, is taken."""
+    answer = await http.post("/v1/calls?wait=0", json={"code": "1", "compare": compare})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "compare")
+    assert "`expected_stdout`, which is missing" in answer.json()["error"]["message"]
+    whole = {**Call(code="1").model_dump(), "compare": "strip"}
+    assert (await http.post("/v1/calls?wait=0", json=whole)).status_code == 202
+    given = {"code": "1", "compare": compare, "expected_stdout": ""}
+    assert (await http.post("/v1/calls?wait=0", json=given)).status_code == 202
+
+
+async def test_the_schema_says_what_a_comparison_needs(http: httpx.AsyncClient) -> None:
+    """What it allows is accepted, and what it forbids is not."""
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    call = Draft202012Validator({**schemas["Call"], "components": {"schemas": schemas}})
+    for fields, fine in (
+        ({}, True),
+        ({"compare": "strip"}, True),
+        ({"compare": "exact"}, False),
+        ({"compare": "lines", "expected_stdout": None}, False),
+        ({"compare": "lines", "expected_stdout": "1"}, True),
+    ):
+        assert call.is_valid({"code": "1", **fields}) is fine
+        accepted = (await http.post("/v1/calls?wait=0", json={"code": "1", **fields})).status_code == 202
+        assert accepted is fine
 
 
 async def test_an_empty_batch_is_refused_in_plain_words(http: httpx.AsyncClient) -> None:

@@ -96,6 +96,31 @@ async def test_unknown_routes_are_404_in_the_one_shape(http: httpx.AsyncClient, 
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "meant"),
+    [
+        ("POST", "/v1/calls/", "/v1/calls"),
+        ("DELETE", "/v1/calls/x/", "/v1/calls/x"),
+        ("GET", "/readyz/", "/readyz"),
+        ("POST", "/v1/call", "/v1/calls"),
+        ("POST", "/calls", "/v1/calls"),
+    ],
+)
+async def test_the_route_that_may_be_meant_is_named(
+    http: httpx.AsyncClient, method: str, path: str, meant: str
+) -> None:
+    """A slash too many is a 404 like any other unknown route, whatever the method."""
+    answer = await http.request(method, path, json={"code": "1"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert answer.json()["error"]["message"] == f"no such route; did you mean {meant}?"
+
+
+async def test_a_dialect_names_the_route_that_may_be_meant(http: httpx.AsyncClient) -> None:
+    """In its own shape."""
+    answer = await http.post("/run_code/", json={"code": "1"})
+    assert (answer.status_code, answer.json()) == (404, {"detail": "no such route; did you mean /run_code?"})
+
+
+@pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
         ("GET", "/v1/calls", "DELETE, POST"),

@@ -294,7 +294,7 @@ def test_without_the_packages_the_gateway_serves_http_alone() -> None:
     """It says what to install only if gRPC was asked for."""
     told = subprocess.run([sys.executable, "-c", WITHOUT_GRPC], capture_output=True, text=True, check=True).stdout
     assert "SANDBOX_GRPC_PORT" in told
-    assert "pip install 'sandbox-service[server,grpc]'" in told
+    assert "pip install '.[server,grpc]'" in told
 
 
 def test_overloaded_has_a_time_to_come_back() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_service.client import AsyncSandboxClient, Call, Result
-from sandbox_service.errors import Conflict, InvalidCall, NotFound, Overloaded, Unauthorized, Unavailable
+from sandbox_service.errors import Conflict, InvalidCall, NotFound, Overloaded, SetupError, Unauthorized, Unavailable
 from sandbox_service.gateway import waiting
 from tests.conftest import WaitUntil
 from tests.gateway.conftest import Gateway, ScriptedWorker, StartGateway, StartWorker
@@ -159,6 +159,34 @@ async def test_tickets_of_a_batch(client: AsyncSandboxClient, worker: ScriptedWo
     assert await client.get_batch(ticket.id) == results
 
 
+async def test_a_ticket_stands_for_its_id(client: AsyncSandboxClient, worker: ScriptedWorker) -> None:
+    """Everywhere; that of a batch is no call's, and what is neither is told so."""
+    call, batch = await client.submit("7"), await client.submit_batch(["8", "9"])
+    assert (await client.wait(call, timeout_s=LONG_S)).id == call.id
+    assert [result.id for result in await client.wait_batch(batch, timeout_s=LONG_S)] == [
+        f"{batch.id}.0",
+        f"{batch.id}.1",
+    ]
+    assert await client.get(call) is not None
+    assert await client.get_batch(batch) is not None
+    await client.cancel(call)
+    await client.cancel_batch(batch)
+    with pytest.raises(InvalidCall, match="asked for with wait_batch, get_batch and cancel_batch"):
+        await client.wait(batch)
+    with pytest.raises(InvalidCall, match="asked for with wait, get and cancel"):
+        await client.cancel_batch(call)
+    with pytest.raises(InvalidCall, match="must be an id or a Ticket, not of type Result"):
+        await client.get(await client.wait(call))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"code": "1"}, ("1", {}), 1, None])
+async def test_what_is_no_program_is_told_by_its_type(client: AsyncSandboxClient, wrong: object) -> None:
+    """A mapping of fields above all, which is what travels over HTTP."""
+    told = f"code: must be a program as text, or a Call, not of type {type(wrong).__name__}"
+    with pytest.raises(InvalidCall, match=told):
+        await client.run_batch([wrong])  # type: ignore[list-item]
+
+
 async def test_cancelling_by_id_batch_and_label(
     client: AsyncSandboxClient, worker: ScriptedWorker, wait_until: WaitUntil
 ) -> None:
@@ -209,6 +237,20 @@ async def test_errors_are_typed(client: AsyncSandboxClient, worker: ScriptedWork
     await client.run(Call(id="x", code="1"))
     with pytest.raises(Conflict):
         await client.run(Call(id="x", code="2"))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "told"), [("grpc", "speaks HTTP; use http://"), ("grpcs", "does not speak TLS; use grpc://")]
+)
+async def test_grpc_to_a_port_of_http_fails_at_once_and_says_what_to_use(
+    start_gateway: StartGateway, scheme: str, told: str
+) -> None:
+    """Not retried: nothing would change."""
+    address = (await start_gateway()).url.partition("://")[2]
+    async with AsyncSandboxClient(f"{scheme}://{address}") as client:
+        async with asyncio.timeout(LONG_S):
+            with pytest.raises(SetupError, match=f"{told}{address}"):
+                await client.run("print(1)")
 
 
 async def test_a_key_is_asked_for(start: Start, worker: ScriptedWorker, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from tests.tiny_model import write_model
 
 # For Ray, which reads them when it is imported: no reports to its makers, no key below the home directory.
 os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+# For Hugging Face's data sets, which keep a copy of every file that they read.
+_CACHE = tempfile.TemporaryDirectory(prefix="sandbox-hf-")
+os.environ["HF_HOME"] = _CACHE.name
 ROOT = Path(__file__).parents[2]
 _SERVE = "import sys; from sandbox_service.serve import temporary_service\n" \
     "with temporary_service() as url: print(url, flush=True); sys.stdin.read()"  # fmt: skip

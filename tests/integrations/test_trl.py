@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from trl.chat_template_utils import qwen3_instruct_2507_chat_template
 from sandbox_service.errors import ServiceFault
 from sandbox_service.integrations.episode import Bounds, Sampled
 from sandbox_service.integrations.trl import RocRollouts, given_reward, python_tool
+from sandbox_service.models import Checked, CheckStatus, Verdicts
 from sandbox_service.trainer.prompts import IM_END
-from tests.client.scripted import ScriptedServer, infra_errors
+from tests.client.scripted import Answer, ScriptedServer, Seen, frames, infra_errors
 from tests.integrations.conftest import ROOT, answer_text, call_text
 
 pytestmark = [pytest.mark.trl, pytest.mark.timeout(200, func_only=True)]
@@ -75,6 +77,85 @@ def test_a_step_of_roc_in_trls_trainer(service_url: str, model_folder: Path, tmp
     assert rollouts.metrics["roc/accuracy"] == 0.5
     assert any(not torch.equal(before[name], weight) for name, weight in made.model.named_parameters())
     assert made.state.log_history[0]["reward"] == 0.5
+
+
+def losing(seen: Seen) -> Answer:
+    """A service that answers each call with its code, loses those that say so, and finds each answer right but 0."""
+    if seen.path == "/v1/verify":
+        verdicts = [Checked(status=CheckStatus.OK, correct="{0}" not in one["answer"]) for one in seen.body["checks"]]
+        return Answer(body=Verdicts(results=verdicts).model_dump_json().encode())
+    calls = seen.body["calls"]
+    lost = [index for index, call in enumerate(calls) if call["code"] == "lost"]
+    fine = [index for index in range(len(calls)) if index not in lost]
+    ended = infra_errors(replace(seen, body={"calls": [calls[index] for index in lost]})).body.splitlines()[:-1]
+    lines = [{**json.loads(line), "index": index} for line, index in zip(ended, lost, strict=True)]
+    body = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    return Answer(body=body + frames(calls, fine, done=True))
+
+
+def test_masked_copies_stand_in_for_lost_rollouts(model_folder: Path, tmp_path: Path) -> None:
+    """Of the first prompt's eight rollouts five are lost. RoC keeps two of three; two copies fill the group, from which
+    nothing is learned; TRL trains on the batch."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    plays = {"6 * 7": iter(["lost"] * 5 + ["1", "1", "0"]), "2 + 2": iter(["1", "0"] * 4)}
+
+    async def engine(tokens: list[int], room: int) -> Sampled:
+        text = tokenizer.decode(tokens)
+        if "<tool_response>" in text:
+            turn = answer_text(text.rpartition("<tool_response>")[2].partition("</tool_response>")[0])
+        else:
+            turn = call_text(next(plays[next(one for one in plays if one in text)]))
+        return Sampled(tokenizer.encode(turn + IM_END, add_special_tokens=False)[:room])
+
+    server = ScriptedServer()
+    server.script = [losing]
+    rollouts = RocRollouts(server.url, QUESTIONS, Bounds(max_tokens=1500, turns=3), generate=engine)
+    given: list[dict[str, list[Any]]] = []
+
+    def noted(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        given.append(rollouts(prompts, trainer))
+        return given[-1]
+
+    made = trainer(model_folder, tmp_path, rollout_func=noted)
+    before = {name: weight.clone() for name, weight in made.model.named_parameters()}
+    try:
+        made.train()
+    finally:
+        server.close()
+    (columns,) = given
+    found = {"6 * 7": [], "2 + 2": []}
+    for prompt, mask, reward in zip(columns["prompt_ids"], columns["env_mask"], columns["reward"], strict=True):
+        asked = next(one for one in found if one in tokenizer.decode(prompt))
+        found[asked].append((any(mask), reward))
+    assert sorted(found["6 * 7"]) == [(False, 0.5), (False, 0.5), (True, 0.0), (True, 1.0)]
+    assert sorted(found["2 + 2"]) == [(True, 0.0), (True, 0.0), (True, 1.0), (True, 1.0)]
+    assert (rollouts.metrics["lost"], rollouts.metrics["roc/rollouts"], rollouts.metrics["roc/rollouts_kept"]) == (
+        5,
+        11,
+        6,
+    )
+    assert made.state.log_history[0]["reward"] == 0.5
+    assert any(not torch.equal(before[name], weight) for name, weight in made.model.named_parameters())
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_trl_learns_nothing_where_the_mask_is_0(masked: bool, model_folder: Path, tmp_path: Path) -> None:
+    """What the copies rely on, in TRL's own trainer: rollouts with a signal, all of their tokens masked or none."""
+
+    def rollouts(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {"prompt_ids": [], "completion_ids": [], "env_mask": [], "reward": []}
+        for index, _ in enumerate(prompts):
+            columns["prompt_ids"].append([1, 2, 3])
+            columns["completion_ids"].append([4, 5 + index])
+            columns["env_mask"].append([0, 0] if masked else [1, 1])
+            columns["reward"].append(float(index % 2))
+        return {**columns, "logprobs": None}  # type: ignore[dict-item]
+
+    made = trainer(model_folder, tmp_path, rollout_func=rollouts)
+    before = {name: weight.clone() for name, weight in made.model.named_parameters()}
+    made.train()
+    assert made.state.log_history[0]["reward"] == 0.5
+    assert masked == all(torch.equal(before[name], weight) for name, weight in made.model.named_parameters())
 
 
 async def test_the_tool_for_trls_own_loop(service_url: str) -> None:

@@ -15,6 +15,7 @@ from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 
 from sandbox_service.cli import main
 from sandbox_service.integrations import evaluate
+from sandbox_service.trainer.given import given
 from sandbox_service.trainer.sources import RL, SFT
 from tests.integrations.conftest import ROOT
 from tests.integrations.verl_running import compose
@@ -59,6 +60,7 @@ def test_verls_sft_reads_the_parquet_and_learns_what_the_assistant_says(
     """Token by token: what the mask covers are the assistant's turns, with their end, and nothing of a tool or user."""
     path = written(source, tmp_path / "sft.parquet")
     lines = [json.loads(line) for line in written(source, tmp_path / "sft.jsonl").read_text().splitlines()]
+    assert given([path], []).conversations == [line["messages"] for line in lines]  # our own trainer reads it too
     config: dict[str, Any] = {"max_length": 16384, "pad_mode": "no_padding"}
     rows = MultiTurnSFTDataset(str(path), tokenizer, config)
     assert len(rows) == len(lines) > 0

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("verl")
 from omegaconf import DictConfig
 
-from sandbox_service.integrations.emit import emit
+from sandbox_service.integrations.emit import TEMPLATE_TOKENS, emit
 from sandbox_service.trainer.recipe import RSTAR2_14B
 from tests.integrations.verl_running import compose
 
@@ -77,6 +77,8 @@ def test_verl_takes_each_launch_line(launched: Launched, gpus: int, index: int) 
     assert config.trainer.experiment_name == f"stage-{name}"
     assert (config.data.train_batch_size, rollout.n, rollout.temperature) == (512, 32, 1.0)
     assert (rollout.response_length, rollout.multi_turn.max_assistant_turns) == (response, turns)
+    # verl's filter counts the question; the paper's prompt comes on top.
+    assert rollout.prompt_length - config.data.max_prompt_length == TEMPLATE_TOKENS
     assert (config.trainer.total_training_steps, config.trainer.use_v1) == (last, True)
     assert (config.trainer.v1.trainer_mode, config.algorithm.adv_estimator) == ("sync", "grpo")
     assert (actor.clip_ratio_low, actor.clip_ratio_high, actor.loss_agg_mode) == (0.2, 0.28, "token-mean")

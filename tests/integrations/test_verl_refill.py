@@ -1,4 +1,5 @@
-"""`refill: true`, which is off by default: verl's replay buffer fetches new prompts for groups that teach nothing."""
+"""Groups that verl's replay buffers replace by fresh prompts: by `refill: true`, off by default, those that teach
+nothing; in the asynchronous modes always those that failed."""
 
 from __future__ import annotations
 
@@ -34,3 +35,27 @@ def test_refill_replaces_a_group_without_signal_by_fresh_prompts(
         groups.setdefault(str(row["uid"]), []).append(float(row["rm_scores"].sum()))
     assert [sorted(rewards) for rewards in groups.values()] == [[0, 1, 1, 1]] * 2
     assert figures["roc/groups_without_signal"] == 0
+
+
+def test_an_asynchronous_mode_plays_on_with_fresh_prompts_for_a_group_that_failed(
+    ray_cluster: None, service_url: str, model_folder: Path, tmp_path: Path
+) -> None:
+    """The first question is too long a prompt, which all of its sessions refuse."""
+    questions = {f"print(1)  # {'x' * 4096}": "1", "print(2 + 2)": "4", "print(3 + 3)": "6"}
+    data = running.write_rows(tmp_path / "train.jsonl", questions)
+    mode = ("trainer.v1.trainer_mode=colocate_async", "trainer.v1.sampler.custom_sampler.name=RoCReplayBufferAsync")
+    more = (*mode, "data.filter_overlong_prompts=False")
+    made = running.Trainer(running.small(model_folder, data, 8, *page_overrides(service_url), *more))
+    try:
+        assert type(made.replay_buffer).__name__ == "RoCReplayBufferAsync"
+        batch, figures = made.rollouts(2)
+        rows = running.fields(batch, "uid", "prompts", "rm_scores")
+    finally:
+        made.close()
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        assert "xxx" not in made.tokenizer.decode(row["prompts"])
+        groups.setdefault(str(row["uid"]), []).append(float(row["rm_scores"].sum()))
+    assert [sorted(rewards) for rewards in groups.values()] == [[0, 1, 1, 1]] * 2
+    assert figures["training/rollout_failure/evicted_samples"] == 1
+    assert (figures["roc/rollouts"], figures["roc/rollouts_kept"]) == (16, 8)

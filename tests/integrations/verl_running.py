@@ -15,10 +15,12 @@ import transfer_queue as tq
 import verl
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.reward_loop import RewardLoopWorker
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.workers.rollout.llm_server import LLMServerClient
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient, LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.rollout.router import get_router_handle
 
@@ -94,17 +96,20 @@ class ScriptedEngine:
 
 
 class Trainer(PPOTrainerSync):
-    """verl's trainer without what needs a GPU: its data, its rollouts, its replay buffer, its balancing."""
+    """verl's trainer without what needs a GPU: its data, its rollouts, its replay buffer, its balancing.
+
+    An asynchronous mode has its own client and replay buffer here; the rest of such trainers is not in `rollouts`.
+    """
 
     def __init__(self, config: DictConfig, router: str | None = None, first: Mapping[int, str] | None = None) -> None:
-        self.config, self.global_steps, self.trainer_mode = config, 1, "sync"
+        self.config, self.global_steps, self.trainer_mode = config, 1, config.trainer.v1.trainer_mode
         self.use_critic, self.parameter_sync_step = False, 1
         self._init_tokenizer()
         self._init_dataloader()
         model = config.actor_rollout_ref.model.path
         self.engine = ScriptedEngine.remote(model, first or {})
         self.router = get_router_handle({f"engine-{index}": self.engine for index in range(2)}, router)
-        client = LLMServerClient(config, self.router)
+        client = (LLMServerClient if self.trainer_mode == "sync" else FullyAsyncLLMServerClient)(config, self.router)
         self.rewards = ray.remote(RewardLoopWorker).options(num_cpus=0).remote(config)
         self.agent_loop_manager = AgentLoopManagerTQ.create(config, client, None, [self.rewards])
         self.replay_buffer = self._build_replay_buffer()
@@ -119,6 +124,26 @@ class Trainer(PPOTrainerSync):
         tq.kv_clear(partition_id="train", keys=[key for keys in tq.kv_list().values() for key in keys])
         for actor in (*self.agent_loop_manager.agent_loop_workers, self.engine, self.rewards, self.router):
             ray.kill(actor)
+
+
+def put_group(
+    uid: str, sessions: Sequence[tuple[float, float]], sequences: int = 1, status: str = "finished", step: int = 1
+) -> None:
+    """A group as verl's agent loop workers leave it in TransferQueue; of each session the reward and p_err. Only its
+    last sequence knows what came of it: those before tell the opposite."""
+    tq.kv_put(key=uid, partition_id="train", tag={"is_prompt": True, "status": status, "global_steps": step})
+    keys, rows = [], []
+    for session, (reward, p_err) in enumerate(sessions):
+        for index in range(sequences):
+            told = p_err if index == sequences - 1 else 1 - p_err
+            facts = {"p_err": told, "p_format": 0.0, "outcomes": ["ok"]}
+            output = AgentLoopOutput(prompt_ids=[1], response_ids=[2, 3], response_mask=[1, 1], metrics={},
+                                     reward_score=reward, extra_fields=facts)  # fmt: skip
+            keys.append(f"{uid}_{session}_{index}")
+            rows.append({**output.as_dict(), "uid": uid})
+    if keys:
+        tags = [{"status": "success", "seq_len": 3, "global_steps": step}] * len(keys)
+        tq.kv_batch_put(keys=keys, partition_id="train", fields=list_of_dict_to_tensordict(rows), tags=tags)
 
 
 def fields(batch: KVBatchMeta, *names: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from loadtest.capacity import Parts, poisson, simulate
 from sandbox_service.cli import main
 from sandbox_service.commands.plan import Costs, Demand, plan, read_costs
+from sandbox_service.errors import SetupError
 
 PARTS = Parts(gateway=0.0005, redis=0.0003, worker=0.0010, zygote=0.0008, child=0.0018, init=0.0002, client=0.0002)
 COSTS = Costs(gateway=0.5, redis=0.3, execution=4.0, idle_ms=6.0, redis_kb=2.0, source="a test")
@@ -63,7 +64,23 @@ def test_all_at_once_means_half_of_the_queue_on_average() -> None:
     assert run.mean_s == pytest.approx(20_000 / found.calls_per_s / 2, rel=0.05)
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("{}", "gateway: Field required"), ("no", "the file: Invalid JSON")])
+@pytest.mark.parametrize("over_s", [0, 60])
+def test_what_no_number_of_cores_can_do_is_refused(over_s: float) -> None:
+    """A mean below that of a single call on an idle service."""
+    idle_s = (COSTS.idle_ms + 5) / 1000
+    with pytest.raises(SetupError, match="no number of cores answers in"):
+        plan(Demand(1000, over_s, idle_s, 5), COSTS)
+    assert plan(Demand(1000, over_s, 2 * idle_s, 5), COSTS).worker_cores >= 1
+
+
+@pytest.mark.parametrize("option", ["--mean-s", "--calls"])
+def test_an_answer_in_no_time_cannot_be_asked_for(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", "--rollouts", "100", option, "0"])
+    assert f"{option}: must be more than 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("{}", "gateway: is required"), ("no", "the file: Invalid JSON")])
 def test_a_file_that_holds_no_costs_is_refused(
     text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

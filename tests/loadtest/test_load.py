@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +19,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.load import cost, report, traffic
+from loadtest.load import cost, report, samples, traffic
 from loadtest.load.crowd import Outcome
 from loadtest.load.drive import Driver, Plan, Record, Transport
+from loadtest.load.step import THINK_S, schedule
 from sandbox_service.embedded import die_with
 from sandbox_service.models import Result, Status
 
@@ -76,6 +80,23 @@ async def test_a_wrong_answer_and_no_answer_are_told() -> None:
     assert record.done == []
 
 
+def test_the_rollouts_of_a_step_think_and_its_rate_is_even() -> None:
+    """Of 400 rollouts: 2.75 calls each, all within the step, as many in its first quarter as in its last (a step in
+    which all begin at once, or end when the last has thought, would be full in the middle and empty at its ends)."""
+    plan = schedule(400, 100.0, seed=3)
+    assert len(plan.due_s) == 1100
+    assert plan.due_s == sorted(plan.due_s)
+    assert plan.due_s[0] >= 0
+    assert plan.due_s[-1] < 100
+    quarters = Counter(int(at // 25) for at in plan.due_s)
+    assert all(220 <= quarters[quarter] <= 330 for quarter in range(4)), quarters
+    times: dict[int, list[float]] = {}
+    for at, rollout in zip(plan.due_s, plan.rollout, strict=True):
+        times.setdefault(rollout, []).append(at)
+    gaps = [later - earlier for each in times.values() for earlier, later in itertools.pairwise(each)]
+    assert statistics.median(gaps) > 0.5 * THINK_S
+
+
 def test_a_lost_and_a_duplicated_call_are_counted() -> None:
     """Three calls sent; one id came twice, one never."""
     record = Record(due=[0, 0], sent=[0, 0], done=[1, 1], place=[0, 1], phases=[(0.0,) * 7] * 2, ids=["a", "a"])
@@ -97,6 +118,34 @@ def test_own_cpu_time_is_not_taken_for_that_of_others() -> None:
     used = cost.take(None, time.monotonic()).since(before)
     assert used.own_s > 0.1
     assert used.cpu_s["generator"] > 0.1
+
+
+def test_a_sample_is_given_to_its_part_and_to_what_led_there() -> None:
+    """What a zygote forks while it is watched is a child, and what that forks; an init, forked before, is not."""
+    text = """python3.11     0/0     PERF_RECORD_FORK(30:30):(10:10)
+python3.11     0/0     PERF_RECORD_FORK(31:31):(30:30)
+python3.11 31/31 cpu-clock:
+\tffffffff8117c3a1 do_wp_page ([kernel.kallsyms])
+\tffffffff81601285 asm_exc_page_fault ([kernel.kallsyms])
+\t    7f12bd8423cd _PyEval_EvalFrameDefault (/usr/lib/libpython3.11.so.1.0)
+
+python3.11 11/11 cpu-clock:
+\tffffffff81f1a000 mntput ([kernel.kallsyms])
+\tffffffff81f1a3c0 __x64_sys_umount ([kernel.kallsyms])
+\tffffffff81601285 do_syscall_64 ([kernel.kallsyms])
+
+a b 40/40 cpu-clock:
+\t    7f12bd8423cd main (/usr/bin/true)
+
+swapper     0/0     cpu-clock:
+\tffffffff821f2c2b pv_native_safe_halt ([kernel.kallsyms])
+"""
+    found = samples.Samples()
+    samples.read(text.splitlines(), {10: "zygote", 11: "init"}, found)
+    assert found.kinds == {"child": {"page faults": 1}, "init": {"system calls": 1}}
+    assert found.functions["child"] == {"do_wp_page (page fault)": 1}
+    assert found.functions["init"] == {"mntput (umount)": 1}
+    assert (found.idle, found.others) == (1, 1)
 
 
 @contextmanager
@@ -128,6 +177,7 @@ async def test_what_a_client_does_can_be_recorded_and_sent_again(tmp_path: Path)
             for number in range(2):
                 answer = await client.post(f"{address}/v1/calls", json={"code": "print(1)", "id": f"x{number}"})
                 assert answer.json()["stdout"] == "1\n"
+            await client.post(f"{address}/run_code", json={"code": "print(1)", "language": "python"})  # no Call
     server.close()
     first, second = map(json.loads, log.read_text().splitlines())
     assert first["call"] == {"code": "print(1)"}
@@ -144,15 +194,22 @@ async def test_what_a_client_does_can_be_recorded_and_sent_again(tmp_path: Path)
 def test_a_short_run_of_the_whole_measures_and_reports(tmp_path: Path) -> None:
     """Baselines, floor, step, burst: every call comes back once and right; the report has figures for each part."""
     command = [sys.executable, "-m", "loadtest.load", "--quick", "--out", str(tmp_path)]
-    run = subprocess.run(
-        [*command, "--only", "throughput,step,burst,connections"], cwd=ROOT, capture_output=True, text=True, timeout=500
-    )
+    command += ["--only", "throughput,fronts,step,burst,connections,profile"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert run.returncode in (0, 2), run.stderr  # 2: this machine is busy with other tests
     sections = report.load(tmp_path)
     for name in ("step", "burst", "connections"):
         found = sections[name]["found"]
         assert (found["lost"], found["duplicated"], found["wrong"]) == (0, 0, 0)
         assert found["first_answer_after_filled_s"] > 0 if name != "step" else found["latency_ms"]["p50"] > 0
+    ways = sections["fronts"]["found"]
+    assert set(ways) == {way.value for way in Transport}
+    for way, found in ways.items():
+        assert (found["answered"], found["lost"], found["wrong"]) == (found["calls"], 0, 0), way
+    for found in sections["profile"]["found"]["cases"].values():
+        assert found["counted"]["faults_per_call"]["child"] > found["floor"]["faults"] > 0
+        if "missing" not in found["sampled"]:
+            assert found["sampled"]["kinds"]["child"]["page faults"] > 0
     turn = sections["throughput"]["found"]["print"]["turns"][0]
     for part in ("gateway", "worker", "zygote", "child"):
         assert turn["service"]["cpu_ms_per_call"][part] > 0, part

@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 
 from sandbox_service.config import Settings
-from sandbox_service.errors import SetupError
+from sandbox_service.errors import SetupError, Unavailable
 from sandbox_service.queue import Queue, is_permanent_key
 
 
@@ -50,6 +50,22 @@ async def test_a_url_that_is_none_is_refused() -> None:
     with pytest.raises(SetupError, match="SANDBOX_REDIS_URL") as caught:
         await Queue.connect(Settings(redis_url="http://me:secret@example:1"))
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://nowhere.invalid:6379", "its host's name cannot be resolved"),
+        ("redis://127.0.0.1:9", "nothing listens there"),
+        ("unix:///nowhere.sock", "there is no such socket"),
+    ],
+)
+async def test_why_there_is_no_server_is_told(url: str, told: str) -> None:
+    """In words, with what to do, and without the error numbers of the system."""
+    with pytest.raises(Unavailable) as caught:
+        await Queue.connect(Settings(redis_url=url))
+    assert caught.value.message.startswith(f"no Redis at {url}: {told}")
+    assert caught.value.message.endswith("Start one, or correct SANDBOX_REDIS_URL")
 
 
 def test_the_permanent_list() -> None:

@@ -65,7 +65,7 @@ def test_one_directory_has_one_server(home: Path, monkeypatch: pytest.MonkeyPatc
     """A second server would corrupt the first one's file: it is refused, and the first goes on."""
     monkeypatch.setattr(embedded, "STOP_S", 0.3)
     with server_in(home) as server:
-        with pytest.raises(SetupError, match="another server uses"):
+        with pytest.raises(SetupError, match=rf"another server \(process {server.pid}\) uses"):
             EmbeddedServer(home / "data", home / "other.sock").start()
         with redis.Redis.from_url(server.url) as client:
             assert client.ping()

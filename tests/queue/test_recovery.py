@@ -216,4 +216,4 @@ async def test_a_repetition_by_the_worker_itself_is_the_second_attempt(
     await other.recover()
     record = await fetch_one(other, "a")
     assert result_of(record).status is Status.INFRA_ERROR
-    assert [letter.id for letter in await other.dead_letters(10)] == ["a"]
+    assert [letter.id for letter in await other.letters.latest(10)] == ["a"]

@@ -196,6 +196,8 @@ async def test_a_call_that_would_wait_past_its_deadline_is_refused(queue: Queue)
     with pytest.raises(Overloaded, match=r"would wait about 5.0 s, too long for its deadline in 2.0 s") as caught:
         await queue.submit("t", [submission("late", timeout_s=2, priority="batch")], notify="g")
     assert caught.value.retry_after_s == pytest.approx(4.0, abs=0.5)
+    assert await queue.fetch("t", ["late"]) == [None]
+    assert await queue.depth() == 50
     await queue.submit("t", [submission("patient", timeout_s=20, priority="batch")], notify="g")
     await queue.submit("t", [submission("first", timeout_s=2)], notify="g")
     await queue.submit("u", [submission("other", timeout_s=2)], notify="g")

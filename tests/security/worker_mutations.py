@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from sandbox_service.models import Job, Status
-from sandbox_service.worker import cgroup, evidence, execution, nsjail, pool, slots
+from sandbox_service.worker import evidence, execution, leaf, nsjail, pool, slots
 from tests.security.mutation import Edit, Mutation, Patch
 
 
@@ -58,14 +58,14 @@ WAITS_FOR_THE_PIPE = Mutation(
 
 
 def _without_waiting_for_memory() -> AbstractContextManager[object]:
-    return mock.patch.object(cgroup.Leaf, "is_unused", lambda leaf: leaf.processes() == 0)
+    return mock.patch.object(leaf.Leaf, "is_unused", lambda leaf: leaf.processes() == 0)
 
 
 MEMORY_IS_NOT_AWAITED = Mutation("the wait for a call's memory", patches=(_without_waiting_for_memory,))
 
 
 def _without_looking_at_the_group() -> AbstractContextManager[object]:
-    return mock.patch.object(cgroup.Leaf, "is_unused", return_value=True)
+    return mock.patch.object(leaf.Leaf, "is_unused", return_value=True)
 
 
 NOTHING_IS_KILLED_NOR_COUNTED = Mutation(
@@ -88,7 +88,7 @@ class _NoClock(slots._Watch):
 
 def _without_limit(name: str) -> Patch:
     """The leaf's limits with one of them taken away: up to what a test machine can bear."""
-    begin = cgroup.LeafV1.begin, cgroup.LeafV2.begin
+    begin = leaf.LeafV1.begin, leaf.LeafV2.begin
 
     def generous(which: int) -> Callable[..., Any]:
         def replacement(leaf: Any, memory_mb: int, processes: int) -> Any:
@@ -101,8 +101,8 @@ def _without_limit(name: str) -> Patch:
     @contextmanager
     def patches() -> Iterator[None]:
         with (
-            mock.patch.object(cgroup.LeafV1, "begin", generous(0)),
-            mock.patch.object(cgroup.LeafV2, "begin", generous(1)),
+            mock.patch.object(leaf.LeafV1, "begin", generous(0)),
+            mock.patch.object(leaf.LeafV2, "begin", generous(1)),
         ):
             yield
 

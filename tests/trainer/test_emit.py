@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandbox_service.cli import main
+from sandbox_service.integrations.emit import PROMPT_TOKENS, TEMPLATE_TOKENS
+from sandbox_service.trainer.prompts import TEMPLATES, first_turn
 
 STUB = """#!/usr/bin/env bash
 case "$*" in
@@ -25,6 +27,22 @@ def emitted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     for line in capsys.readouterr().out.splitlines():
         assert Path(line).exists()
     return tmp_path / "verl"
+
+
+def test_a_recipe_of_this_trainer_alone_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nano`, the default: scripts for a cluster would ask for a model that nobody has."""
+    assert main(["train", "--emit", "verl", "--out", str(tmp_path / "verl")]) == 2
+    assert "write another recipe for verl, with --recipe rstar2-14b" in capsys.readouterr().err
+    assert not (tmp_path / "verl").exists()
+
+
+def test_room_is_left_for_the_papers_prompt() -> None:
+    """English and JSON have at least three characters a token; the page says how many there are."""
+    template = "".join(piece.text for piece in first_turn(TEMPLATES["paper"], ""))
+    assert len(template) / 3 <= TEMPLATE_TOKENS
+    page = (Path(__file__).parents[2] / "docs/verl.md").read_text()
+    assert f"{len(template):,} characters, at most {TEMPLATE_TOKENS}" in page
+    assert f"data.max_prompt_length={PROMPT_TOKENS - TEMPLATE_TOKENS}" in page
 
 
 @pytest.mark.parametrize(("gpus", "nodes"), [(8, 1), (64, 8)])

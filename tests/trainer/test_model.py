@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sandbox_service.trainer.model import Cache, Policy
 from sandbox_service.trainer.prompts import CALL_HEAD, TEMPLATES, Piece, first_turn
@@ -32,6 +33,23 @@ def test_a_folder_is_read_back_as_it_was(policy: Policy, tmp_path: Path) -> None
     read = Policy.load(tmp_path)
     assert read.shape == policy.shape
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), read.parameters(), strict=True))
+
+
+def test_a_folder_as_qwen3_was_published_is_read(policy: Policy, tmp_path: Path) -> None:
+    """RoPE at the top of config.json, and the tied head in the weights a second time."""
+    policy.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    theta = config.pop("rope_parameters")["rope_theta"]
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rope_theta": theta, "rope_scaling": None}))
+    weights = load_file(tmp_path / "model.safetensors")
+    embedding = weights["model.embed_tokens.weight"].clone()
+    save_file({**weights, "lm_head.weight": embedding}, tmp_path / "model.safetensors")
+    read = Policy.load(tmp_path)
+    assert read.shape == policy.shape
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), read.parameters(), strict=True))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "rope_theta": theta, "rope_scaling": {"factor": 4}}))
+    with pytest.raises(ValueError, match="rope_type"):
+        Policy.load(tmp_path)
 
 
 def test_a_model_of_another_kind_is_refused(policy: Policy, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox_service.worker.cgroup import Groups, Leaf, LeafV1, remove_groups
+from sandbox_service.worker.cgroup import Groups, remove_groups
+from sandbox_service.worker.leaf import Leaf, LeafV1
 from tests.conftest import WaitUntil
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups are made by root")

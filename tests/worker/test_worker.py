@@ -10,13 +10,16 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
+from sandbox_service import metrics
 from sandbox_service.config import Settings
 from sandbox_service.models import Job, Limits, Result, Status
 from sandbox_service.queue import Execution, Queue, Submission
 from sandbox_service.worker import worker as module
-from sandbox_service.worker.execution import Executor
+from sandbox_service.worker.execution import Executor, Run
 from sandbox_service.worker.pool import Pool
+from sandbox_service.worker.slots import CannotStart
 from sandbox_service.worker.worker import Worker
+from tests.conftest import WaitUntil
 
 NAME, LEASE_S = "w1", 0.3
 
@@ -28,9 +31,13 @@ class BrokenPool:
 
     def __init__(self) -> None:
         self.runs = 0
+        self.why: str | None = None
 
     def choose_profile(self, code: str, image: str) -> Any:
         return SimpleNamespace(name="bare")
+
+    def obstacle(self) -> str | None:
+        return self.why
 
     async def run(self, *args: object) -> NoReturn:
         self.runs += 1
@@ -114,6 +121,40 @@ async def test_what_the_executor_loses_goes_back_to_the_queue(
     monkeypatch.setattr(Executor, "execute", lose)
     result = await answer(queue, job())
     assert (result.status, result.retryable, result.attempts) == (Status.INFRA_ERROR, True, 2)
+
+
+async def test_what_cannot_start_here_goes_back_uncounted_and_no_more_is_claimed(
+    queue: Queue, pool: BrokenPool, worker: Worker, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call waits until the machine can again, its tries are no attempts, and gateways and metrics see the pause."""
+    tries: list[int] = []
+
+    async def execute(executor: Executor, run: Run) -> Result:
+        tries.append(run.execution.attempt)
+        if len(tries) <= 3:
+            pool.why = "no descriptor left"
+            raise CannotStart(pool.why)
+        return Result(id=run.execution.id, status=Status.OK, attempts=run.execution.attempt, worker=NAME)
+
+    monkeypatch.setattr(Executor, "execute", execute)
+    asked = asyncio.create_task(answer(queue, job()))
+    for round_ in (1, 2, 3):
+        await wait_until(lambda: metrics.PAUSED._value.get() == 1)
+        assert len(tries) == round_
+        await wait_until(lambda: claims_with(queue, 0))
+        assert await queue.depth() == 1
+        pool.why = None
+        await wait_until(lambda done=round_: len(tries) > done)
+    result = await asked
+    assert (result.status, result.attempts) == (Status.OK, 1)
+    assert tries == [1, 1, 1, 1]
+    assert metrics.PAUSED._value.get() == 0
+    await wait_until(lambda: claims_with(queue, 1))
+
+
+async def claims_with(queue: Queue, slots: int) -> bool:
+    """Its image stays known meanwhile: a call for it is no mistake of its sender's."""
+    return await queue.images() == {"default"} and queue.slots == slots
 
 
 @pytest.mark.usefixtures("worker")

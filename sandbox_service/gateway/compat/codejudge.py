@@ -31,6 +31,7 @@ AT_ONCE = 512
 """Items of one batch that are under way together."""
 TIMED_OUT = "Suicide from timeout."
 _OUTPUT_KB = 1024
+_NO_REFERENCE = "`expected_output` is missing, or cannot be read as mathematics\n"
 
 Answer = dict[str, Any]
 Reason = Literal["", "internal_error", "worker_timeout", "queue_timeout", "invalid_input"]
@@ -179,7 +180,9 @@ def _verdict(submission: Submission, verdict: Checked, cost: float) -> Answer:
         CheckStatus.INFRA_ERROR: "queue_timeout",
     }
     reason = reasons.get(verdict.status, "")
-    return _result(submission, reason, run_success=not reason, success=verdict.correct is True, cost=cost)
+    stderr = _NO_REFERENCE if verdict.status is CheckStatus.BAD_REFERENCE else ""
+    success = verdict.correct is True
+    return _result(submission, reason, run_success=not reason, success=success, cost=cost, stderr=stderr)
 
 
 def _result(

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from sandbox_service.errors import InvalidCall
 from sandbox_service.gateway.programs import program
 from sandbox_service.models import CODE_BYTES, MAX_WALL_S, SCRIPT, Call, Limits, Result, Status
+from sandbox_service.reasons import flaws
 
 PROGRAM = "/tmp/.program"  # noqa: S108 (a slot's own /tmp)
 """Where a compiler puts its output: out of the way of the code's own files."""
@@ -96,9 +97,8 @@ def make_call(**fields: object) -> Call:
     try:
         return Call.model_validate(fields)
     except ValidationError as error:
-        finding = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        field = ".".join(str(part) for part in finding["loc"] if part != "[key]")[:300]
-        raise InvalidCall(f"{field}: {finding['msg'].removeprefix('Value error, ')}"[:800], field=field) from None
+        field, wrong = next(flaws(Call, error))
+        raise InvalidCall(f"{field[:300]}: {wrong}"[:800], field=field[:300]) from None
 
 
 @functools.cache

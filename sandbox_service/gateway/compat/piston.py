@@ -98,7 +98,8 @@ class Piston:
     async def execute(self, tenant: str, asked: Execute, arrived: float) -> Answer:
         language = self._languages.get(asked.language)
         if language is None or not _is_selected(language.version, asked.version):
-            raise InvalidCall(f"{asked.language[:100]}-{asked.version[:100]} runtime is unknown")
+            there = ", ".join(f"{each.runtime}-{each.version}" for each in self._runtimes)
+            raise InvalidCall(f"{asked.language[:100]}-{asked.version[:100]} runtime is unknown; there is {there}")
         run_ms = self._time("run_timeout", asked.run_timeout, self._default_ms)
         compile_ms = self._time("compile_timeout", asked.compile_timeout, min(COMPILE_MS, self._max_ms))
         until = arrived + (run_ms + (compile_ms if language.compile else 0)) / 1000 + MARGIN_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -106,5 +107,5 @@ async def _no_data_sets(request: Request) -> Response:
 async def _home(request: Request) -> Response:
     # Below any path but ours: a probe that asks for /readyz/ must not take this page for readiness.
     if request.url.path.startswith(("/v1/", "/readyz/", "/healthz/", "/metrics/", "/openapi.json/")):
-        raise NotFound("no such route; see /openapi.json")
+        raise HTTPException(NotFound.http)
     return HTMLResponse(_HOME)

@@ -13,9 +13,11 @@ from uuid import uuid4
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
 from sandbox_service.integrations.episode import Bounds, HuggingFace, Sampled, play
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.integrations.verl.settings import client, section
 from sandbox_service.trainer.prompts import IM_END, TEMPLATES
 
+fits("agent_loop")
 _log = logging.getLogger(__name__)
 
 
@@ -32,6 +34,7 @@ class RStarAgentLoop(AgentLoopBase):
             turns=rollout.multi_turn.max_assistant_turns or 10,
             response_chars=int(found.get("response_chars", 1000)),
             wall_s=float(found.get("wall_s", 4.0)),
+            prompt_tokens=rollout.prompt_length,
         )
         self._labels = {str(name): str(value) for name, value in (found.get("labels") or {}).items()}
         self._codec = HuggingFace(self.tokenizer)
@@ -68,8 +71,6 @@ class RStarAgentLoop(AgentLoopBase):
             )
         finally:
             self._tell_router(request_id)
-        if len(played.prompt) > self.rollout_config.prompt_length:
-            raise ValueError(f"the prompt has {len(played.prompt)} tokens: raise rollout.prompt_length")
         return AgentLoopOutput(
             prompt_ids=played.prompt,
             response_ids=played.response,

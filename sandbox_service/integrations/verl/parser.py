@@ -15,7 +15,9 @@ from typing import Any
 from verl.experimental.agent_loop.tool_parser import FunctionCall, ToolParser
 
 from sandbox_service.client.tools import TOOL_NAME
+from sandbox_service.integrations.verl.hooks import fits
 
+fits("parser")
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
 
 

@@ -1,4 +1,5 @@
-"""What verl's entry point loads: importing this module registers every part, or says loudly which one does not fit.
+"""What verl's entry point loads: importing this module registers every part that fits (`hooks.py`), and says loudly
+which one does not and what to do.
 
 verl logs a plug-in's failure at DEBUG and goes on without it, so what is wrong is also printed here.
 """
@@ -9,22 +10,28 @@ import importlib
 import importlib.metadata
 import sys
 
-TESTED = "0.9.1"
-"""The verl that the contract tests run with: its hooks move from version to version."""
-_PARTS = ("agent_loop", "parser", "reward", "sampler", "tool", "router")
+from sandbox_service.integrations.verl.hooks import NEEDS, TESTED
+
+_REMEDY = f"pip install verl=={TESTED}"
 
 
 def _register() -> None:
     found = importlib.metadata.version("verl")
     if found != TESTED:
-        print(f"sandbox-service: tested with verl {TESTED}, this is {found}", file=sys.stderr)
-    for part in _PARTS:
+        _say(f"tested with verl {TESTED}, this is {found}; if something is odd: {_REMEDY}")
+    wrong = []
+    for part in NEEDS:
         try:
             importlib.import_module(f"sandbox_service.integrations.verl.{part}")
         except Exception as error:
-            reason = f"sandbox-service: {part} does not load with verl {found}: {type(error).__name__}: {error}"
-            print(reason, file=sys.stderr)
-            raise ImportError(reason) from error
+            wrong.append(f"{part} does not fit verl {found} and is left out: {error}. What to do: {_REMEDY}")
+            _say(wrong[-1])
+    if wrong:
+        raise ImportError("; ".join(wrong))
+
+
+def _say(what: str) -> None:
+    print(f"sandbox-service: {what}", file=sys.stderr)
 
 
 _register()

@@ -13,9 +13,11 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from sandbox_service.integrations import episode
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.integrations.verl.settings import client
 from sandbox_service.trainer.prompts import extract_answer
 
+fits("reward")
 _TURN = "<|im_start|>assistant"
 
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import ray
 
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.trainer.scheduler import Abort, Generate, Policy, Scheduler
 
+fits("router")
 _AT_ONCE = 1_000_000
 
 
@@ -51,7 +53,7 @@ class Router:
     async def acquire_server(self, request_id: str, prompt_ids: list[int] | None = None) -> tuple[str, Any]:
         """Wait for a place. `prompt_ids`: all tokens of the trajectory so far."""
         if not self._servers:
-            raise RuntimeError("no servers to route to")
+            raise RuntimeError("No available servers in load balancer")  # these words tell verl to ask again
         length = len(prompt_ids or ())
         trajectory = self._trajectories.get(request_id)
         if trajectory is None:
@@ -123,9 +125,10 @@ class Router:
 
     def _join(self, servers: dict[str, Any]) -> None:
         for name, handle in servers.items():
-            self._scheduler.engine_joined(name, self._kv_tokens)
+            if name not in self._servers:  # verl's own router takes one that is there already, too
+                self._scheduler.engine_joined(name, self._kv_tokens)
+                self._inflight[name] = 0
             self._servers[name] = handle
-            self._inflight[name] = 0
 
     def _finish(self, request_id: str, trajectory: _Trajectory) -> None:
         """Give its place back; one that waits for a place gives it back when it has it."""

@@ -20,22 +20,24 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import FILTER_GROUPS_REWARD_METRIC, ReplayBuffer, ReplayBufferAsync
 
 from sandbox_service.integrations.roc import Candidate, choose
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.trainer.rewards import p_err, p_format
 from sandbox_service.trainer.roc import Selection
 
+fits("sampler")
 _SELECTION = ("keep", "rule", "epsilon", "at_least")
 
 
 class _RoC:
     """Options and selection; mixed into verl's two buffers, which do the waiting and the eviction."""
 
-    partitions: Any
-
     def __init__(self, *, sampler_kwargs: Any, **kwargs: Any) -> None:
         options = dict(sampler_kwargs or {})
         self._how = Selection(**{name: options.pop(name) for name in _SELECTION if name in options})
         self._seed = options.pop("seed", 0)
         if options.pop("refill", False):
+            if "train_batch_size" not in options:
+                raise ValueError("sampler_kwargs: refill needs train_batch_size, which is data.train_batch_size")
             kwargs |= {
                 "filter_groups_metric": FILTER_GROUPS_REWARD_METRIC,
                 "train_batch_size": options.pop("train_batch_size"),

@@ -15,7 +15,10 @@ from verl.tools.schemas import OpenAIFunctionToolSchema, ToolResponse
 from sandbox_service.client.tools import TOOL, TOOL_NAME, ToolCallError, to_call, to_text
 from sandbox_service.errors import SandboxError
 from sandbox_service.integrations import episode
+from sandbox_service.integrations.verl.hooks import fits
 from sandbox_service.trainer.records import PARSE_ERROR
+
+fits("tool")
 
 
 class SessionLost(BaseException):
