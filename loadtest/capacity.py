@@ -38,7 +38,7 @@ _SPREAD = 0.3
 _SLICE_S = 0.001
 """For so long a thread keeps its core while others wait for one."""
 _SEEDS = range(5)
-_MOST = 20_000
+_MOST = 10_000
 """Calls of a simulated cluster; by then it has long been in balance."""
 _ARRIVING, _STARTING = 0.6, 0.6
 """The shares of the gateway's, the worker's and Redis' work that come before the program runs."""

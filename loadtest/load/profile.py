@@ -162,7 +162,8 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
             axes.barh(PARTS, sizes, 0.6, left=left, label=kind, color=f"C{number}")
             left = [start + size for start, size in zip(left, sizes, strict=True)]
         axes.axvline(each["floor"]["cpu_ms"], color="black", linewidth=0.8, linestyle=":")
-        axes.set_title(f"{case}, CPU ms a call (dotted: the floor)", fontsize=9)
+        axes.set_title(case, fontsize=9)
         axes.invert_yaxis()
     plots[-1].legend(fontsize=7)
+    figure.supxlabel("CPU ms a call (dotted: the floor)", fontsize=9)
     figure.savefig(path, dpi=110)

@@ -17,7 +17,7 @@ import json
 import resource
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ PEAK_S = 6.0
 CLIENTS = 4 * SLOTS
 MOST_OPEN = 8000
 """Calls under way at once: more only tell that this client, on the same CPUs, is too slow for its part."""
+IDLE_S = 60.0
+"""A connection that was idle for longer is not used again: the gateway may be about to close it."""
 SLEEPY = f"import time; time.sleep({PAUSE_S}); print(1)"
 BUSY = "print(1)"
 
@@ -50,6 +52,8 @@ class Report:
     slowest_refusal_s: float
     client_cpus: tuple[float, float]
     """CPUs that this client took from the service, at the peak and at five times that."""
+    cpu_ms: tuple[float, float]
+    """CPU time of the whole service for each `ok`, at the peak and at five times that."""
     memory_mb: dict[str, tuple[float, float]]
     """Of each part, before and after."""
 
@@ -59,7 +63,8 @@ class Report:
             f"peak {self.peak:.1f}/s, goodput at {FACTOR} times that {self.goodput:.1f}/s "
             f"({self.goodput / self.peak:.0%})\noutcomes {dict(self.outcomes)}, slowest refusal "
             f"{self.slowest_refusal_s:.2f} s\nthe client's own part: {self.client_cpus[0]:.2f} CPUs at the peak, "
-            f"{self.client_cpus[1]:.2f} then\nMiB: {memory}"
+            f"{self.client_cpus[1]:.2f} then\nthe service's CPU time for each `ok`: {self.cpu_ms[0]:.2f} ms at "
+            f"the peak, {self.cpu_ms[1]:.2f} then\nMiB: {memory}"
         )
 
 
@@ -68,30 +73,33 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._idle: list[Connection] = []
+        self._idle: deque[tuple[float, Connection]] = deque()
 
     async def post(self, body: bytes) -> dict[str, Any]:
         """The Result, or what is in the answer of a refusal."""
-        connection = self._idle.pop() if self._idle else Connection(self._url, None)
+        while self._idle and self._idle[0][0] < time.monotonic() - IDLE_S:
+            self._idle.popleft()[1].close()
+        connection = self._idle.pop()[1] if self._idle else Connection(self._url, None)
         try:
             stream = await connection.post("/v1/calls", body, "*/*", lambda: None)
             answer: dict[str, Any] = json.loads(await connection.body(stream))
         except Refused as refusal:
             answer = {"refused": str(refusal)}
-        self._idle.append(connection)
+        self._idle.append((time.monotonic(), connection))
         return answer
 
     def close(self) -> None:
-        for connection in self._idle:
+        for _, connection in self._idle:
             connection.close()
 
 
 async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
     clients = [Client(url) for url in rig.urls]
     await _peak(clients, code, PEAK_S)  # the estimate of how long calls take follows what is sent
-    client_s = time.process_time()
+    client_s, cpu_s = time.process_time(), rig.cpu_s()
     before = await _peak(clients, code, PEAK_S)
     peak_cpus = (time.process_time() - client_s) / PEAK_S
+    peak_cpu_s = (rig.cpu_s() - cpu_s) / (before * PEAK_S)
     memory = _memory(rig)
     outcomes: Counter[str] = Counter()
     refusals: list[float] = []
@@ -110,7 +118,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         silent += '"retry_after_s"' not in answer["refused"]
 
     tasks: set[asyncio.Task[None]] = set()
-    begun, client_s = time.monotonic(), time.process_time()
+    begun, client_s, cpu_s = time.monotonic(), time.process_time(), rig.cpu_s()
     for number, client in zip(itertools.count(), itertools.cycle(clients)):
         due = begun + number / (FACTOR * before)
         if due > begun + overload_s:
@@ -126,6 +134,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     took_s = time.monotonic() - begun
+    cpu_ms = 1000 * peak_cpu_s, 1000 * (rig.cpu_s() - cpu_s) / max(1, outcomes["ok"])
     client_cpus = (peak_cpus, (time.process_time() - client_s) / took_s)
     after = {name: (memory[name], mib) for name, mib in _memory(rig).items()}
     again = await _peak(clients, code, PEAK_S)
@@ -138,6 +147,7 @@ async def measure(rig: Rig, overload_s: float, code: str = SLEEPY) -> Report:
         silent=silent,
         slowest_refusal_s=max(refusals, default=0.0),
         client_cpus=client_cpus,
+        cpu_ms=cpu_ms,
         memory_mb=after,
     )
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import redis
 from sandbox_service.embedded import EmbeddedServer, die_with
 from sandbox_service.queue.keys import with_prefix
 from tests.chaos.proxy import Proxy
-from tests.e2e.processes import children_of, jails_below
+from tests.e2e.processes import children_of, cpu_s, descendants_of, jails_below
+from tests.e2e.running import cgroups_of
 
 LEASE_S = 3.0
 DRAIN_S = 5.0
@@ -230,6 +232,21 @@ class Rig:
     def programs(self, worker: Part) -> list[int]:
         """The processes that run a call now, on this worker."""
         return [pid for zygote in self.zygotes(worker) for pid in children_of(zygote) if not is_init(pid)]
+
+    def groups(self) -> list[str]:
+        """The folders of all workers in all cgroup hierarchies."""
+        return cgroups_of([path.name for path in (self.folder / "run" / "workers").iterdir()])
+
+    def cpu_s(self) -> float:
+        """CPU time that the whole service has used: its processes, and all programs by their groups' count."""
+        pids = [part.pid for part in self.parts] + [self.server.pid]
+        pids += [pid for part in self.workers for pid in descendants_of(part.pid)]
+        used = 0.0
+        for pid in pids:
+            with suppress(OSError):
+                used += cpu_s(pid)
+        counters = [Path(folder, "cpuacct.usage") for folder in self.groups()]
+        return used + sum(int(each.read_text()) / 1e9 for each in counters if each.exists())
 
     def worker_logs(self) -> Iterator[str]:
         for worker in self.workers:

@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,8 +30,7 @@ from loadtest.ledger import PATIENT, Ledger
 from sandbox_service.client import AsyncSandboxClient
 from tests.chaos.hostile import HOSTILE, Hostile
 from tests.chaos.rig import Rig, until
-from tests.e2e.processes import cpu_s, descendants_of
-from tests.e2e.running import cgroups_of
+from tests.e2e.processes import descendants_of
 
 CLIENTS = 16
 BATCH = 64
@@ -138,10 +136,10 @@ class Soak:
             pace = Pace()
             for part in range(_PARTS):
                 await asyncio.to_thread(pace.measure_cold)
-                cpu_before, begun = self.cpu_s(), time.monotonic()
+                cpu_before, begun = self.rig.cpu_s(), time.monotonic()
                 count = speed * (part + 1) // _PARTS - speed * part // _PARTS
                 await self._batches(sdk, ledger, count)
-                pace.add(count, time.monotonic() - begun, self.cpu_s() - cpu_before)
+                pace.add(count, time.monotonic() - begun, self.rig.cpu_s() - cpu_before)
         self.sent += calls
         ledger.audit(self.rig.worker_logs())
         tally = ledger.tally()
@@ -215,27 +213,13 @@ class Soak:
             descriptors=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in everybody) - 2 * connections + 1,
             processes=len(everybody),
             mounts=sum(_lines(f"/proc/{pid}/mountinfo") for pid in everybody),
-            cgroups=sum(len(list(Path(folder).rglob("*/"))) for folder in self._groups()),
+            cgroups=sum(len(list(Path(folder).rglob("*/"))) for folder in self.rig.groups()),
             redis_keys=keys,
         )
-
-    def cpu_s(self) -> float:
-        """CPU time that the whole service has used: its processes, and all programs by their groups' count."""
-        pids = [part.pid for part in self.rig.parts] + [self.rig.server.pid]
-        pids += [pid for part in self.rig.workers for pid in descendants_of(part.pid)]
-        used = 0.0
-        for pid in pids:
-            with suppress(OSError):
-                used += cpu_s(pid)
-        counts = [_text(f"{folder}/cpuacct.usage") for folder in self._groups()]
-        return used + sum(int(count) / 1e9 for count in counts if count)
 
     def _name(self, pid: int) -> str:
         names = {part.pid: part.name for part in self.rig.parts} | {self.rig.server.pid: "redis"}
         return names.get(pid, "jail")
-
-    def _groups(self) -> list[str]:
-        return cgroups_of([path.name for path in (self.rig.folder / "run" / "workers").iterdir()])
 
     def verdict(self) -> list[str]:
         """What is not as it has to be, over all rounds but the first."""
