@@ -136,10 +136,11 @@ class Service:
         for part in self.parts:
             part.start()
 
-    def watch(self) -> None:
+    def watch(self, signals: _Signals) -> None:
         if self._redis is not None and self._redis.poll() is not None:
             structlog.get_logger(component="serve").warning("restarting", part="redis")
-            self._redis.start()
+            if not self._redis.start(lambda: signals.count > 0):
+                return
         for part in self.parts:
             part.watch()
 
@@ -210,7 +211,7 @@ def serve(settings: Settings, given: Mapping[str, object]) -> int:
         if ready:
             _print_banner(service, needs_key=settings.api_keys_file is not None)
         while not signals.count:
-            service.watch()
+            service.watch(signals)
             time.sleep(_TICK_S)
     except _Interrupt:
         pass  # both requests at once: the way out below does not wait
@@ -260,7 +261,7 @@ def _wait_until_ready(service: Service, signals: _Signals) -> bool:
     """Return True when the service answers that it is ready, False when it was asked to stop before."""
     give_up = time.monotonic() + _READY_S
     while not signals.count:
-        service.watch()
+        service.watch(signals)
         if service.is_ready():
             return True
         if time.monotonic() > give_up:

@@ -71,7 +71,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m loadtest.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a minute: shows that all works, its figures mean little")
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes: shows that all works, its figures mean little"
+    )
     parser.add_argument("--only", help=f"sections, comma separated: {', '.join(SECTIONS)}")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured at this commit")
     parser.add_argument("--replay", type=Path, metavar="LOG", help="send a recorded log, and nothing else")

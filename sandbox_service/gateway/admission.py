@@ -34,7 +34,10 @@ class Admission:
         self._line.append((submission, accepted))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
-        return await accepted
+        try:
+            return await accepted
+        finally:
+            del accepted  # it holds the error, whose traceback holds this frame: a cycle, with the whole request in it
 
     async def _send_all(self) -> None:
         while self._line:

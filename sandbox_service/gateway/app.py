@@ -144,6 +144,7 @@ def _reload(gatekeeper: Gatekeeper, calls: Calls) -> None:
             log.error(f"{what}_not_reloaded", reason=error.message)
         else:
             log.info(f"{what}_reloaded")
+    calls.forget_refusals()
 
 
 def _routes(api: Api, probes: Probes) -> list[tuple[str, str, Endpoint]]:

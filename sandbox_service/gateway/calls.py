@@ -93,6 +93,10 @@ class Calls:
         `head`: of its HTTP request, after which `refused_again` knows those that are like it."""
         return self._standing.find(tenant, self.tenants.policy(tenant), body, head)
 
+    def forget_refusals(self) -> None:
+        """Look at every call again: keys or tenants are others now."""
+        self._standing.forget()
+
     def refused_again(self, request: bytes) -> Overloaded | None:
         """Return why this is refused if it is a whole HTTP request that repeats a refused one. It is counted."""
         return self._standing.repeated(request, self.tenants.policy)

@@ -61,7 +61,7 @@ class Edge:
         except (ClientDisconnect, Abandoned):
             return  # nobody is left to answer
         except SandboxError as error:
-            refusal = error
+            refusal = error.with_traceback(None)  # whose frames hold the request, and this one the error: a cycle
         except Exception as error:
             self._log.error("request_failed", method=scope["method"], **logs.fault(error))
             refusal = ServiceFault("an error of ours; it was logged. Try again")

@@ -57,8 +57,8 @@ class Probes:
         except (SandboxError, TimeoutError):
             reasons.append("the queue does not answer; is Redis running, and SANDBOX_REDIS_URL right?")
         else:
-            if not images:
-                reasons.append(_NO_WORKER if await self._queue.workers() == 0 else _PAUSED)
+            if not self._queue.slots:
+                reasons.append(_PAUSED if images else _NO_WORKER)
         return reasons, images
 
     async def metrics(self, request: Request) -> Response:

@@ -157,7 +157,7 @@ class Protocol(HttpToolsProtocol):
 
     def _refused_again(self, request: bytes) -> bool:
         """Answer a request that repeats a refused one; tell whether it was."""
-        if self._refused or self.flow.write_paused or self.transport.is_closing():
+        if self._refused or self.app is _too_many or self.flow.write_paused or self.transport.is_closing():
             return False
         error = self._calls.refused_again(request)
         if error is None:

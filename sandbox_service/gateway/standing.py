@@ -30,8 +30,9 @@ _TIMEOUT = re.compile(rb'"timeout_s"(?:[ \t\r\n]*:[ \t\r\n]*([0-9.]{1,20})[ \t\r
 _ON_THE_WAY_S = 0.05
 """What a call may have left of its time less than it asked for, from its arrival to the queue."""
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,7})(?=\r\n|\Z)")
-_HEADS = 1024
-"""As many heads of refused requests are remembered at most."""
+_HEADS = 256
+_HEAD_BYTES = 2048
+"""So many heads of refused requests are remembered at most, of no more than this size. They hold keys: not for long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +51,18 @@ class Standing:
         self._default_timeout_s = default_timeout_s
         self._refusals: dict[str, _Refusal] = {}
         self._heads: dict[tuple[bytes, bytes], _Refusal] = {}
+        self._until = 0.0  # none stands any longer
 
     def __bool__(self) -> bool:
+        """Whether any refusal stands."""
+        if self._refusals and time.monotonic() >= self._until:
+            self.forget()
         return bool(self._refusals)
+
+    def forget(self) -> None:
+        """Every call is looked at again: keys or tenants are others now."""
+        self._refusals.clear()
+        self._heads.clear()
 
     def note(self, tenant: str, policy: Policy, call: Call, timeout_s: float, error: Overloaded) -> None:
         """`timeout_s`: what the queue was asked for, which a transport's deadline or a slow upload makes less."""
@@ -60,6 +70,7 @@ class Standing:
             # A copy has no traceback, which would keep the whole request in memory.
             until = time.monotonic() + error.holds_s
             self._refusals[tenant] = _Refusal(tenant, copy.copy(error), policy, timeout_s, until)
+            self._until = max(self._until, until)
 
     def find(self, tenant: str, policy: Policy, body: bytes, head: bytes = b"") -> Overloaded | None:
         """Return why the call in this body would be refused, or None if that has to be found out.
@@ -76,7 +87,7 @@ class Standing:
         if timeout_s is None or timeout_s > refusal.timeout_s + _ON_THE_WAY_S:
             return None
         CALLS_REFUSED.labels(refusal.error.code).inc()
-        if head and (parted := _part(head)) is not None:
+        if 0 < len(head) <= _HEAD_BYTES and (parted := _part(head)) is not None:
             if len(self._heads) >= _HEADS:
                 self._heads.clear()
             self._heads[parted[0]] = refusal

@@ -189,7 +189,8 @@ class Queue:
         return int(await self._link.command("SCARD", self._keys["WORKERS"]))
 
     async def images(self) -> set[str]:
-        """Names of the images that workers serve now. Their slots are remembered, to tell how long calls will wait."""
+        """Names of the images that workers serve, also those that pause. How many slots claim now is remembered in
+        `slots`, which tells how long calls will wait."""
         names = sorted(await self._link.command("SMEMBERS", self._keys["WORKERS"]))
         if not names:
             self._slots = 0
@@ -200,7 +201,12 @@ class Queue:
             await self._link.command("SREM", self._keys["WORKERS"], *silent)
         told = [json.loads(lease) for lease in leases if lease is not None]
         self._slots = sum(each["slots"] for each in told)
-        return {image for each in told if each["slots"] for image in each["images"]}
+        return {image for each in told for image in each["images"]}
+
+    @property
+    def slots(self) -> int:
+        """Slots of all workers that claimed calls when `images` was last asked for; 0: none, or every worker pauses."""
+        return self._slots
 
     # worker
 

@@ -6,6 +6,7 @@ import asyncio
 import marshal
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ _FETCH_BOUNDS = Bounds(
 """The worker's own limits for reading a call's files back, after the call's processes are gone."""
 _SLOT_TIME_S = 30.0
 _RESTART_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 15.0)
+_SHORTAGE_S = 1.0
+"""How long a worker pauses at least that had no descriptor or no process for an execution."""
 _DESCRIPTORS = 64
 """A worker that ran out of them goes on when it could open so many: one execution needs six."""
 
@@ -86,6 +89,7 @@ class Pool:
         }
         self._tasks: set[asyncio.Task[None]] = set()
         self._shortage: str | None = None
+        self._shortage_until = 0.0
         self._unstartable: dict[tuple[str, str], str] = {}
         """Jails that could not be made anew so far, and why."""
         self._stopping = False
@@ -111,6 +115,9 @@ class Pool:
     async def _start(self, key: tuple[str, str]) -> None:
         jail = Jail(self._plans[key], self._groups, self._log, lambda lost: self._replace(key, lost))
         await jail.start()
+        if jail.lost:  # in the very turn in which it became ready: `_replace` did not know it yet
+            await jail.stop()
+            raise SetupError(f"jail {self._plans[key].name} ended as soon as it was ready")
         self._jails[key] = jail
         self._unstartable.pop(key, None)
         self._ready[key].set()
@@ -146,7 +153,7 @@ class Pool:
 
     def obstacle(self) -> str | None:
         """Return why an execution could not start now, which is no fault of its own; None if nothing is known."""
-        if self._shortage is not None and _has_descriptors():
+        if self._shortage is not None and time.monotonic() >= self._shortage_until and _has_descriptors():
             self._shortage = None
         without = (self._missing_jail(image) for image in self.images)
         return self._shortage or next((why for why in without if why is not None), None)
@@ -189,7 +196,7 @@ class Pool:
             try:
                 evidence = await slot.run(payload, program.stdin, bounds, flags)
             except CannotStart as error:
-                self._shortage = str(error)
+                self._shortage, self._shortage_until = str(error), time.monotonic() + _SHORTAGE_S
                 raise
             if not program.fetch:
                 return evidence, b""
@@ -238,6 +245,7 @@ class Pool:
             if (why := self._missing_jail(image)) is not None:
                 raise CannotStart(why)
             await self._ready[image, profile.name].wait()
+            await asyncio.sleep(0)  # an event that is set already would not let anybody else run
 
 
 def _has_descriptors() -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sandbox_service.errors import Overloaded
+from sandbox_service.gateway import server
 from sandbox_service.gateway.calls import Calls
 from sandbox_service.gateway.standing import Standing
 from sandbox_service.models import Call
@@ -121,12 +122,49 @@ def test_a_request_that_repeats_a_refused_one() -> None:
     assert not repeats(request(b'{"code":"1"}'))  # the head was checked while another refusal stood
 
 
+def test_when_nothing_stands_nothing_is_kept() -> None:
+    """Heads hold keys: they are gone when the last refusal is over, or when keys are read again."""
+    standing = Standing(default_timeout_s=600)
+    assert not standing
+    for forget in (lambda: time.sleep(0.06), standing.forget):
+        standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded(0.05))
+        standing.find("t", NO_LIMITS, b'{"code":"1"}', head=HEAD % 12)
+        assert standing
+        assert standing._heads
+        forget()
+        assert not standing
+        assert not standing._heads
+
+
 def test_heads_are_remembered_in_bounds() -> None:
     standing = Standing(default_timeout_s=600)
     standing.note("t", NO_LIMITS, Call(code="1"), 600, overloaded())
     for number in range(5000):
         standing.find("t", NO_LIMITS, b'{"code":"1"}', head=HEAD % 12 + b"\r\nx-number: %d" % number)
-    assert len(standing._heads) <= 1024
+    standing.find("t", NO_LIMITS, b'{"code":"1"}', head=HEAD % 12 + b"\r\nx-long: " + b"a" * 4000)
+    kept = sum(len(part) for head in standing._heads for part in head)
+    assert 0 < kept < 1 << 20
+    assert max(len(part) for head in standing._heads for part in head) < 4000
+
+
+async def test_a_connection_too_many_stays_one(
+    start_gateway: StartGateway, worker: ScriptedWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told so and closed, also with a request that repeats a refused one."""
+    monkeypatch.setattr(server, "_most_connections", lambda settings: 1)
+    gateway = await start_gateway()
+    gateway.calls._standing.note("default", NO_LIMITS, Call(code="1"), 600, overloaded())
+    gateway.calls._standing.find("default", NO_LIMITS, b'{"code":"1"}', head=HEAD % 12)
+    address = urlsplit(gateway.url)
+    _, first = await asyncio.open_connection(address.hostname, address.port)
+    reader, second = await asyncio.open_connection(address.hostname, address.port)
+    second.write(request(b'{"code":"1"}'))
+    async with asyncio.timeout(5):
+        answer = await reader.read()  # to the end: the connection is closed
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b"as many connections as it can hold" in answer
+    for writer in (first, second):
+        writer.close()
 
 
 async def test_a_repeated_request_is_answered_as_the_first_one_was(

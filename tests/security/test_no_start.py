@@ -24,7 +24,7 @@ async def runs(worker: Bench) -> str:
     return (await worker.run("print('ran')")).stdout
 
 
-async def test_without_descriptors_no_attempt_is_made() -> None:
+async def test_without_descriptors_no_attempt_is_made(wait_until: WaitUntil) -> None:
     """The call could not start, and the pool says so until there are descriptors again; the slot is whole."""
     async with bench() as worker:
         assert worker.pool.obstacle() is None
@@ -32,8 +32,28 @@ async def test_without_descriptors_no_attempt_is_made() -> None:
             await runs(worker)
         with mock.patch.object(pool, "_has_descriptors", return_value=False):
             assert MISSING in str(worker.pool.obstacle())
-        assert worker.pool.obstacle() is None
+        assert MISSING in str(worker.pool.obstacle())  # for a moment: a lack of processes cannot be looked for
+        await wait_until(lambda: worker.pool.obstacle() is None)
         assert await runs(worker) == "ran\n"
+
+
+async def test_a_jail_that_ends_as_soon_as_it_is_ready_is_made_anew(wait_until: WaitUntil) -> None:
+    """In the turn of the event loop in which it became ready; whoever waits for a slot gets one of the next jail."""
+    async with bench() as worker:
+        (lost,) = worker.pool._jails.values()
+        start, ended = jail.Jail.start, []
+
+        async def start_and_end(self: jail.Jail) -> None:
+            await start(self)
+            if not ended:
+                ended.append(self)
+                self.condemn("for the test")
+
+        with mock.patch.object(jail.Jail, "start", start_and_end):
+            lost.condemn("for the test")
+            await wait_until(lambda: "as soon as it was ready" in str(worker.pool.obstacle()))
+            await wait_until(lambda: worker.pool.obstacle() is None, timeout_s=20)
+            assert await runs(worker) == "ran\n"
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         try:
             return await behaviour(request, context)
         except SandboxError as error:
-            refusal = error
+            refusal = error.with_traceback(None)  # whose frames hold the request, and this one the error: a cycle
         except Exception as error:
             self._log.error("request_failed", method="gRPC", **logs.fault(error))
             refusal = ServiceFault("an error of ours; it was logged. Try again")
