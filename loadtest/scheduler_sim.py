@@ -98,7 +98,7 @@ class Simulation:
                 engine.tell(run, length)
 
     def _tick(self, now: float) -> None:
-        if self.scheduler.waiting():
+        if self.scheduler.waiting() or self.policy is Policy.EXPECTED:
             for engine in self.fleet:
                 engine.advance(now)
                 self._report(engine)

@@ -130,6 +130,7 @@ class Fleet:
             attempt, ahead = seat.attempt, min(self._piece, end - len(known))
             granted = self._scheduler.grew(rollout, len(known), attempt, ahead)
             self._act()
+            granted = granted and seat.attempt == attempt  # it was not moved just now
             part = await self._part(rollout, seat, known, ahead, sampling) if granted else None
             if part is None or seat.attempt != attempt or not seat.wake.is_set():
                 continue

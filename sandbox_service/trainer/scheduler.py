@@ -9,8 +9,8 @@ Invariants, each a property test in `tests/trainer/test_scheduler.py`; the first
 2. A waiting rollout is never overtaken by one submitted later, and the oldest on an engine is never preempted. So a
    waiting rollout runs after at most as many rounds (rollouts that finish) as there were older unfinished ones and
    younger ones already placed.
-3. A rollout keeps its engine, and with it its KV cache, from its first turn to its last, unless it is preempted or
-   the engine is gone; tool calls keep it too.
+3. A rollout keeps its engine, and with it its KV cache, from its first turn to its last, unless it is preempted, the
+   engine is gone, or nobody waits and the engines are evened out; tool calls keep it too.
 4. A rollout finishes exactly once, also when engines die: what comes from a lost attempt is ignored.
 """
 
@@ -21,6 +21,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sandbox_service.trainer.need import Expected, Need, WorstCase
+
+FREE_BATCH = 50
+"""With fewer rollouts in a pass, one more is nearly free: a pass takes as long as to compute so many tokens again. 160
+on an MI300X, 45 with the trainer's model on a processor; and what was computed again once may have to be once more."""
+
+WORTH_MOVING = 10
+"""A rollout is moved when what engines need differs by more than so many times its length."""
 
 
 class Policy(str, Enum):
@@ -235,6 +242,8 @@ class Scheduler:
 
     def next(self) -> list[Action]:
         """What to do now, in this order. Call it after every event; nothing waits that could go."""
+        if self.policy is Policy.EXPECTED:
+            self._even_out()
         if self.policy.kv_aware:
             self._admit()
         else:
@@ -250,24 +259,58 @@ class Scheduler:
         """Tokens that the engine's rollouts hold, those whose tools run included."""
         return self._engines[engine].used
 
+    def _even_out(self) -> None:
+        """When nobody waits, move the youngest rollout of the engine that needs most to the one that needs least, if
+        that evens out far more than it costs to compute it again: no engine is at work long after the others.
+        """
+        if self._queue or len(self._engines) < 2:
+            return
+        least = min(self._engines.values(), key=self._needed)
+        most = max(self._engines.values(), key=self._needed)
+        if len(most.rollouts) < 2 or least.full:
+            return
+        youngest = max(most.rollouts.values(), key=lambda r: r.order)
+        if most.need - least.need > WORTH_MOVING * youngest.length:
+            share = self._with(least, youngest) / least.capacity
+            if share < min(1.0, most.need / most.capacity):  # or it could be moved to and fro
+                self._displace(youngest)
+
     def _admit(self) -> None:
         """Place the oldest waiting rollouts, each on the engine with the largest free share, while they fit."""
         while self._queue and self._engines:
             rollout = self._rollouts[self._queue[0][1]]
-            for engine in self._engines.values():
-                if engine.drift > engine.capacity / 50:
-                    engine.need, engine.drift, engine.refused = self.need.tokens(_held(engine)), 0.0, ""
-            engine = min(self._engines.values(), key=lambda e: (e.full, e.need / e.capacity, len(e.rollouts)))
+            engine = min(self._engines.values(), key=lambda e: (e.full, self._needed(e), len(e.rollouts)))
             if engine.rollouts and (engine.full or engine.refused == rollout.id):
                 return
-            needed = self.need.tokens([*_held(engine), (rollout.prompt, rollout.length)])
-            if engine.rollouts and needed > engine.capacity:
+            needed = self._with(engine, rollout)
+            if engine.rollouts and not self._may_start(engine, rollout, needed):
                 engine.refused = rollout.id
                 return
             heapq.heappop(self._queue)
             self._put(rollout, engine)
             engine.need, engine.drift, engine.refused = needed, 0.0, ""
             self._start(rollout, engine)
+
+    def _may_start(self, engine: _Engine, rollout: _Rollout, needed: float) -> bool:
+        """It is expected to fit; or it pays even if it is preempted as soon as the cache is full.
+
+        What it generates until then needs no passes later, which few rollouts would share; the price is to compute all
+        of it again.
+        """
+        room = engine.capacity - engine.used - rollout.length
+        if room < 0 or needed <= engine.capacity or self.policy is not Policy.EXPECTED:
+            return room >= 0 and needed <= engine.capacity
+        batch = len(engine.rollouts) + 1
+        return room / batch * (FREE_BATCH / batch - 1) > rollout.length
+
+    def _needed(self, engine: _Engine) -> float:
+        """The share of its cache that the engine's rollouts need."""
+        if engine.drift > engine.capacity / 50:
+            engine.need, engine.drift, engine.refused = self.need.tokens(_held(engine)), 0.0, ""
+        return engine.need / engine.capacity
+
+    def _with(self, engine: _Engine, rollout: _Rollout) -> float:
+        return self.need.tokens([*_held(engine), (rollout.prompt, rollout.length)])
 
     def _launch(self) -> None:
         """The baselines: everybody goes at once; what does not fit is the engine's own affair."""

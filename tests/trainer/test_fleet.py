@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox_service.trainer import model
+from sandbox_service.trainer import model, scheduler
 from sandbox_service.trainer.engine import LocalEngine
 from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.inference import EngineLost, Sampling, Stop
@@ -66,6 +66,31 @@ async def test_rollouts_of_an_engine_that_dies_or_leaves_go_on_elsewhere(policy:
     assert await asyncio.gather(*running) == await alone(policy)
     assert fleet.recomputed_tokens > 0
     assert fleet.used_tokens == leaves.used_tokens == 0
+
+
+async def test_when_one_engine_has_nothing_left_a_rollout_of_the_other_goes_on_there(policy: model.Policy) -> None:
+    async def talk(engine: LocalEngine | Fleet, index: int) -> list[int]:
+        length = 1 if index % 2 else 50
+        made = await engine.generate(str(index), [1 + index, 2, 3], length, Sampling(1.0, NEVER, f"{index}"))
+        engine.release(str(index))
+        return made.tokens
+
+    busy, idle = engines(policy, 2)
+    fleet = Fleet(Policy.EXPECTED, LIMIT, [busy, idle])
+    together = await asyncio.gather(*(talk(fleet, index) for index in range(6)))
+    assert together == await asyncio.gather(*(talk(LocalEngine(policy, 1000), index) for index in range(6)))
+    assert idle.generated_tokens > 3 + 40
+    assert fleet.preemptions == fleet.used_tokens == 0
+
+
+async def test_a_rollout_may_be_moved_by_its_own_growth(policy: model.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was generated on the new engine under the old attempt first, thrown away, and refused the second time."""
+    monkeypatch.setattr(scheduler, "WORTH_MOVING", 0)
+    fleet = Fleet(Policy.EXPECTED, LIMIT, engines(policy, 3, capacity=1000))
+    monkeypatch.setattr(fleet, "_piece", 1)
+    together = await asyncio.gather(*(conversation(fleet, index) for index in range(ROLLOUTS)))
+    assert together == await alone(policy)
+    assert fleet.recomputed_tokens > 0
 
 
 async def test_with_the_last_engine_every_waiting_rollout_hears_that_it_is_lost(policy: model.Policy) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sandbox_service.trainer import scheduler
 from sandbox_service.trainer.need import BUCKETS, Expected, WorstCase
 from sandbox_service.trainer.scheduler import Abort, Generate, Policy, RunTool, Scheduler
 from tests.trainer.scheduler_world import CAPACITY, LIMIT, PROMPT, World
@@ -183,6 +185,64 @@ def test_an_engine_that_preempted_admits_nobody_until_one_of_its_rollouts_ended(
     else:
         scheduler.dropped("1")
     assert scheduler.next() == [Generate("2", "engine", 2)]
+
+
+def test_a_nearly_empty_engine_starts_more_than_is_expected_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computing them again costs less than passes with few rollouts in them: a third of the cache had stayed empty."""
+
+    def started() -> int:
+        one = Scheduler(Policy.EXPECTED, LIMIT)
+        one.engine_joined("engine", CAPACITY)
+        for n in range(40):
+            one.submit(str(n), PROMPT)
+        assert one.next()
+        assert one.used("engine") <= CAPACITY
+        return 40 - one.waiting()
+
+    more = started()
+    monkeypatch.setattr(scheduler, "FREE_BATCH", 0)
+    assert more > 1.5 * started()
+
+
+def test_engines_are_evened_out_when_nobody_waits_if_it_costs_little() -> None:
+    """The last rollouts of one engine went on for long when all the others had nothing to do any more."""
+    fleet = Scheduler(Policy.EXPECTED, LIMIT)
+    for name in "ab":
+        fleet.engine_joined(name, CAPACITY)
+    for n in range(6):
+        fleet.submit(str(n), PROMPT)
+    started = {action.rollout: action for action in fleet.next() if isinstance(action, Generate)}
+    for id in "024":
+        assert started[id].engine == "a"
+        assert fleet.grew(id, PROMPT if id == "4" else 60, started[id].attempt)
+    for id in "135":
+        assert fleet.finished(id, 50, started[id].attempt)
+    assert fleet.next() == [Abort("4", "a", 1), Generate("4", "b", 2)]
+    assert fleet.next() == []
+    assert fleet.finished("4", 50, 2)
+    assert fleet.next() == [], "the youngest is long: that would cost more than it brings"
+
+
+def test_evening_out_comes_to_an_end() -> None:
+    """Three short ones on two engines: whoever has two of them needs more by ten times what one holds."""
+    fleet = Scheduler(Policy.EXPECTED, LIMIT)
+    for name in "ab":
+        fleet.engine_joined(name, CAPACITY)
+    for id in "012":
+        fleet.submit(id, 1)
+    assert len(fleet.next()) == 3
+    assert fleet.next() == []
+
+
+def test_random_worlds_do_even_out() -> None:
+    """Or the properties would say nothing about rollouts that are moved."""
+    moved = 0
+    for seed in range(20):
+        log = World(Policy.EXPECTED, 25, 3, seed).play().log
+        for one, other in pairwise(log):
+            if isinstance(one, Abort) and isinstance(other, Generate) and one.rollout == other.rollout:
+                moved += one.engine != other.engine
+    assert moved > 10
 
 
 def test_what_is_announced_counts_until_the_next_word() -> None:
