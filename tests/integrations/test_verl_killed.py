@@ -27,14 +27,14 @@ _SERVE = """
 import select, sys, tempfile
 from pathlib import Path
 from sandbox_service.config import Settings
-from sandbox_service.serve import Service
+from sandbox_service.serve import Service, _Signals
 
 with tempfile.TemporaryDirectory(prefix="sandbox-run-") as folder:
     Path(folder).chmod(0o711)
     given = {"port": 0, "run_dir": Path(folder, "run"), "log_level": "error"}
     given |= {"lease_s": 1, "slots": 4, "profiles": "bare"}
     service = Service(Settings(**given), given, Path(folder, "redis"))
-    service.start()
+    service.start(_Signals())
     told = False
     while not select.select([sys.stdin], [], [], 0.1)[0]:
         for part in service.parts:
@@ -54,7 +54,9 @@ def service() -> Iterator[tuple[str, int]]:
     with subprocess.Popen(python, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin
         assert process.stdout
-        yield process.stdout.readline().strip(), process.pid
+        url = process.stdout.readline().strip()
+        assert url, "the service did not start"
+        yield url, process.pid
         process.stdin.close()
         try:
             process.wait(30)
