@@ -6,8 +6,8 @@
 
 A rollout waits in `acquire_server` until a server has room for what rollouts are expected to need, stays on that
 server to its end (also while its tools run), and gives its place back when `rstar2` says that it ended. verl routes
-turns, and has no way to stop one: a rollout that the scheduler preempts goes on to the end of its turn, and its next
-turn waits for a new place.
+turns, and has no way to stop one: a rollout that the scheduler preempts or moves goes on to the end of its turn, and
+its next turn waits for the new place.
 """
 
 from __future__ import annotations
