@@ -271,9 +271,11 @@ class Scheduler:
             return
         youngest = max(most.rollouts.values(), key=lambda r: r.order)
         if most.need - least.need > WORTH_MOVING * youngest.length:
-            share = self._with(least, youngest) / least.capacity
-            if share < min(1.0, most.need / most.capacity):  # or it could be moved to and fro
+            needed = self._with(least, youngest)
+            if needed / least.capacity < min(1.0, most.need / most.capacity):  # or it could be moved to and fro
                 self._displace(youngest)
+                if self._queue:  # it is no tool that runs
+                    self._place(least, needed)
 
     def _admit(self) -> None:
         """Place the oldest waiting rollouts, each on the engine with the largest free share, while they fit."""
@@ -286,10 +288,14 @@ class Scheduler:
             if engine.rollouts and not self._may_start(engine, rollout, needed):
                 engine.refused = rollout.id
                 return
-            heapq.heappop(self._queue)
-            self._put(rollout, engine)
-            engine.need, engine.drift, engine.refused = needed, 0.0, ""
-            self._start(rollout, engine)
+            self._place(engine, needed)
+
+    def _place(self, engine: _Engine, needed: float) -> None:
+        """Start the oldest waiting rollout on the engine, which needs so much with it."""
+        rollout = self._rollouts[heapq.heappop(self._queue)[1]]
+        self._put(rollout, engine)
+        engine.need, engine.drift, engine.refused = needed, 0.0, ""
+        self._start(rollout, engine)
 
     def _may_start(self, engine: _Engine, rollout: _Rollout, needed: float) -> bool:
         """It is expected to fit; or it pays even if it is preempted as soon as the cache is full.
