@@ -234,6 +234,26 @@ def test_evening_out_comes_to_an_end() -> None:
     assert fleet.next() == []
 
 
+class Asked(World):
+    """The scheduler is asked what to do until it has nothing more to say."""
+
+    def follow(self) -> None:
+        for _ in range(100):
+            said = len(self.log)
+            super().follow()
+            if len(self.log) == said:
+                return
+        raise AssertionError(f"it never comes to an end: {self.log[-6:]}")
+
+
+@pytest.mark.parametrize("worth", [0, scheduler.WORTH_MOVING])
+def test_without_an_event_moving_comes_to_an_end(monkeypatch: pytest.MonkeyPatch, worth: int) -> None:
+    """And whoever is moved comes to another engine. The fleet's loop asks again after each move, without a pause."""
+    monkeypatch.setattr(scheduler, "WORTH_MOVING", worth)
+    for seed in range(40):
+        Asked(Policy.EXPECTED, 25, 3, seed).play()
+
+
 def test_random_worlds_do_even_out() -> None:
     """Or the properties would say nothing about rollouts that are moved."""
     moved = 0
