@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PHASES = ("admitted", "queued", "dispatched", "forked", "ran", "collected", "total")
 _ANSWER_S = 900.0
 _HEAD = 1 << 20
+IDLE_S = 60.0
+"""A connection that was idle for longer is not used again: the gateway may be about to close it."""
 
 
 class Transport(Enum):
@@ -99,9 +101,17 @@ class Connection:
         self._host, self._port = parts.hostname, parts.port or 80
         self._source = source
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._rests_since = float("inf")
+
+    def rest(self) -> None:
+        """It has its answer, and may be used again."""
+        self._rests_since = time.monotonic()
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, unless it is."""
+        """Connect, unless it is, and did not rest for long."""
+        if time.monotonic() - self._rests_since > IDLE_S:
+            self.close()
+        self._rests_since = float("inf")
         if self._streams is None:
             local = (self._source, 0) if self._source else None
             self._streams = await asyncio.open_connection(self._host, self._port, limit=_HEAD, local_addr=local)
@@ -207,6 +217,7 @@ class Driver:
             connection.close()
             return
         if self._plan.keep_alive:
+            connection.rest()
             self._idle.append(connection)
         else:
             connection.close()

@@ -17,7 +17,7 @@ import json
 import resource
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,6 @@ PEAK_S = 6.0
 CLIENTS = 4 * SLOTS
 MOST_OPEN = 8000
 """Calls under way at once: more only tell that this client, on the same CPUs, is too slow for its part."""
-IDLE_S = 60.0
-"""A connection that was idle for longer is not used again: the gateway may be about to close it."""
 SLEEPY = f"import time; time.sleep({PAUSE_S}); print(1)"
 BUSY = "print(1)"
 
@@ -73,23 +71,22 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._idle: deque[tuple[float, Connection]] = deque()
+        self._idle: list[Connection] = []
 
     async def post(self, body: bytes) -> dict[str, Any]:
         """The Result, or what is in the answer of a refusal."""
-        while self._idle and self._idle[0][0] < time.monotonic() - IDLE_S:
-            self._idle.popleft()[1].close()
-        connection = self._idle.pop()[1] if self._idle else Connection(self._url, None)
+        connection = self._idle.pop() if self._idle else Connection(self._url, None)
         try:
             stream = await connection.post("/v1/calls", body, "*/*", lambda: None)
             answer: dict[str, Any] = json.loads(await connection.body(stream))
         except Refused as refusal:
             answer = {"refused": str(refusal)}
-        self._idle.append((time.monotonic(), connection))
+        connection.rest()
+        self._idle.append(connection)
         return answer
 
     def close(self) -> None:
-        for _, connection in self._idle:
+        for connection in self._idle:
             connection.close()
 
 
