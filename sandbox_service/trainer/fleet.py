@@ -81,6 +81,7 @@ class Fleet:
         """It gets no more work; its rollouts go on elsewhere. An engine that is not here is ignored."""
         if self._engines.get(engine.name) is not engine:
             return
+        self._act()  # what was decided before it left, and not done yet, names it
         del self._engines[engine.name]
         self._scheduler.engine_left(engine.name)
         self._act()
