@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import importlib
 import json
 import math
 import random
@@ -30,7 +29,7 @@ from sandbox_service.integrations.episode import Bounds
 from sandbox_service.trainer import prompts
 from sandbox_service.trainer.records import PARSE_ERROR, StopReason
 from sandbox_service.trainer.rewards import ERRORS
-from sandbox_service.trainer.rows import pyarrow
+from sandbox_service.trainer.rows import read_rows
 
 _Z95 = 1.959964
 _ATTEMPTS = 4
@@ -86,8 +85,7 @@ def _lines(path: Path) -> list[str]:
     """The rows as JSON, one a line."""
     if path.suffix != ".parquet":
         return path.read_text().splitlines()
-    pyarrow()
-    return [json.dumps(row) for row in importlib.import_module("pyarrow.parquet").read_table(path).to_pylist()]
+    return [json.dumps(row) for _, row in read_rows(path)]
 
 
 def _row(number: int, row: dict[str, Any]) -> Question:

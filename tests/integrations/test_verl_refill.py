@@ -4,6 +4,7 @@ nothing; in the asynchronous modes always those that failed."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,11 +30,7 @@ def test_refill_replaces_a_group_without_signal_by_fresh_prompts(
         rows = running.fields(batch, "uid", "prompts", "rm_scores")
     finally:
         made.close()
-    groups: dict[str, list[float]] = {}
-    for row in rows:
-        assert "6 * 7" not in made.tokenizer.decode(row["prompts"])
-        groups.setdefault(str(row["uid"]), []).append(float(row["rm_scores"].sum()))
-    assert [sorted(rewards) for rewards in groups.values()] == [[0, 1, 1, 1]] * 2
+    assert_two_groups(made, rows, without="6 * 7")
     assert figures["roc/groups_without_signal"] == 0
 
 
@@ -52,10 +49,15 @@ def test_an_asynchronous_mode_plays_on_with_fresh_prompts_for_a_group_that_faile
         rows = running.fields(batch, "uid", "prompts", "rm_scores")
     finally:
         made.close()
-    groups: dict[str, list[float]] = {}
-    for row in rows:
-        assert "xxx" not in made.tokenizer.decode(row["prompts"])
-        groups.setdefault(str(row["uid"]), []).append(float(row["rm_scores"].sum()))
-    assert [sorted(rewards) for rewards in groups.values()] == [[0, 1, 1, 1]] * 2
+    assert_two_groups(made, rows, without="xxx")
     assert figures["training/rollout_failure/evicted_samples"] == 1
     assert (figures["roc/rollouts"], figures["roc/rollouts_kept"]) == (16, 8)
+
+
+def assert_two_groups(made: running.Trainer, rows: list[dict[str, Any]], *, without: str) -> None:
+    """Both with a signal, and neither of the question that has this in it."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        assert without not in made.tokenizer.decode(row["prompts"])
+        groups.setdefault(str(row["uid"]), []).append(float(row["rm_scores"].sum()))
+    assert [sorted(rewards) for rewards in groups.values()] == [[0, 1, 1, 1]] * 2
