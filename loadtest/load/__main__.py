@@ -78,7 +78,8 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured at this commit")
     parser.add_argument("--replay", type=Path, metavar="LOG", help="send a recorded log, and nothing else")
     parser.add_argument(
-        "--workload", default="math", help="of the step and the bursts: math, tools, toolcalls, humaneval, print ..."
+        "--workload",
+        help="of the step, the bursts and the CPUs, instead of math or blend: tools, toolcalls, humaneval, print ...",
     )
     parser.add_argument("--rate-share", type=float, default=0.7, help="of capacity, for the RL step (0.7)")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -17,25 +17,28 @@ from sandbox_service.queue.keys import with_prefix
 _KEYS = with_prefix("sandbox")
 STEADY = 384
 """In flight, where a burst is compared with the service's usual load."""
+_PATIENCE_S = 3600
+"""The last call of a burst waits for all others."""
 
 
 def burst(bench: Bench) -> dict[str, Any]:
     """All calls in flight at once, as streamed batches: the workers start after the last one is accepted."""
     calls = bench.scale.burst
-    with cluster(workers=0, max_queued=2 * calls) as service:
+    with cluster(workers=0, max_queued=2 * calls, default_timeout_s=_PATIENCE_S) as service:
         return _all_at_once(bench, service, calls, Transport.STREAM, BATCH, "streamed batches of 64")
 
 
 def connections(bench: Bench) -> dict[str, Any]:
     """All calls in flight at once, each on a connection of its own: three gateways, three clients, three addresses."""
     calls = bench.scale.connections
-    with cluster(gateways=3, workers=0, max_queued=2 * calls) as service:
+    with cluster(gateways=3, workers=0, max_queued=2 * calls, default_timeout_s=_PATIENCE_S) as service:
         return _all_at_once(bench, service, calls, Transport.SINGLE, 1, "connections")
 
 
 def _all_at_once(
     bench: Bench, service: Cluster, calls: int, transport: Transport, batch: int, what: str
 ) -> dict[str, Any]:
+    workload = bench.workload or traffic.USUAL_AT_ONCE
     bench.begin(f"{calls} calls at once, {what}", calls)
     processes = 3
     each = calls // processes
@@ -66,14 +69,14 @@ def _all_at_once(
             sources=(f"127.0.0.{2 + number}",),
             keep_alive=False,
         )
-        plans.append((plan, traffic.shots(bench.workload, each, number)))
+        plans.append((plan, traffic.shots(workload, each, number)))
     sent = crowd.send(service, plans, bench.told, meanwhile=meanwhile)
     client.close()
-    steady = bench.closed(service, bench.workload, bench.scale.small, transport, STEADY // batch, processes)
+    steady = bench.closed(service, workload, bench.scale.small, transport, STEADY // batch, processes)
     draining = _middle_rate(sent.done)
     return {
         **sent.summary(),
-        "workload": bench.workload,
+        "workload": workload,
         "filled_after_s": filled - sent.start,
         "rss_peak_mb": peaks,
         "redis_kb_per_call": 1024 * (peaks["redis"] - empty_mb) / calls,

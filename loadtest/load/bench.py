@@ -36,10 +36,15 @@ FULL = Scale(3, 3072, 600, 512, 512 * 32, 45_000, 45_000, 100, 32)
 
 
 class Bench:
-    """What every section gets: the scale, the workload of the step and of the bursts, and a bar to move."""
+    """What every section gets: the scale, a workload in place of its usual one if that is given, a bar to move."""
 
     def __init__(
-        self, scale: Scale, progress: Progress, workload: str = "math", log: Path | None = None, rate_share: float = 0.7
+        self,
+        scale: Scale,
+        progress: Progress,
+        workload: str | None = None,
+        log: Path | None = None,
+        rate_share: float = 0.7,
     ) -> None:
         self.scale = scale
         self.workload = workload

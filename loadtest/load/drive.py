@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from loadtest.load.rpc import Channel
 
 PHASES = ("admitted", "queued", "dispatched", "forked", "ran", "collected", "total")
-_ANSWER_S = 900.0
+_ANSWER_S = 1800.0
 _HEAD = 1 << 20
 IDLE_S = 60.0
 """A connection that was idle for longer is not used again: the gateway may be about to close it."""

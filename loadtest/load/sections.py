@@ -197,14 +197,14 @@ def workers(bench: Bench) -> dict[str, Any]:
 
 def cores(bench: Bench) -> dict[str, Any]:
     """Everything on one CPU, and on all: capacity, and latency at a share of it (`capacity.py` is tested by it)."""
-    found = {}
+    found, workload = {}, bench.workload or traffic.USUAL
     every, calls = os.sched_getaffinity(0), bench.scale.small // 2
     for count in sorted({1, len(every)}):
         os.sched_setaffinity(0, sorted(every)[:count])  # the service and the clients inherit it
         try:
             with cluster() as service:
-                bench.closed(service, bench.workload, BATCH * 4, Transport.STREAM, 4)
-                full = bench.closed(service, bench.workload, calls, Transport.STREAM, 4)
+                bench.closed(service, workload, BATCH * 4, Transport.STREAM, 4)
+                full = bench.closed(service, workload, calls, Transport.STREAM, 4)
                 rate = bench.rate_share * full.per_s
                 draw, due, times = random.Random(count), 0.0, []  # noqa: S311
                 for _ in range(calls):
@@ -212,12 +212,12 @@ def cores(bench: Bench) -> dict[str, Any]:
                     times.append(due)
                 bench.begin(f"{count} CPUs, open loop at {rate:.0f}/s", len(times))
                 plan = Plan(tuple(service.urls), Transport.SINGLE, 1, due_s=times)
-                shots = traffic.shots(bench.workload, len(times))
+                shots = traffic.shots(workload, len(times))
                 part = crowd.send(service, [(plan, shots)], bench.told)
         finally:
             os.sched_setaffinity(0, every)
         found[str(count)] = {"full": full.summary(), "rate_per_s": rate, "part": part.summary()}
-    return {"workload": bench.workload, "in_flight": BATCH * 4, "cpus": found}
+    return {"workload": workload, "in_flight": BATCH * 4, "cpus": found}
 
 
 Section = Callable[[Bench], dict[str, Any]]

@@ -42,10 +42,10 @@ def schedule(rollouts: int, step_s: float, seed: int) -> Schedule:
 
 def step(bench: Bench) -> dict[str, Any]:
     """One RL step, open loop at a share of the measured capacity, from many client processes."""
-    scale = bench.scale
+    scale, workload = bench.scale, bench.workload or traffic.USUAL
     each = scale.rollouts // scale.clients
     with cluster() as service:
-        capacity = bench.closed(service, bench.workload, scale.small, Transport.STREAM, 4)
+        capacity = bench.closed(service, workload, scale.small, Transport.STREAM, 4)
         rate = bench.rate_share * capacity.per_s
         step_s = scale.clients * len(schedule(each, 1, 0).due_s) / rate
         schedules = [schedule(each, step_s, seed) for seed in range(scale.clients)]
@@ -54,7 +54,7 @@ def step(bench: Bench) -> dict[str, Any]:
         plans = [
             (
                 Plan(tuple(service.urls), Transport.SINGLE, 1, due_s=one.due_s),
-                traffic.shots(bench.workload, len(one.due_s), seed),
+                traffic.shots(workload, len(one.due_s), seed),
             )
             for seed, one in enumerate(schedules)
         ]
@@ -67,7 +67,7 @@ def step(bench: Bench) -> dict[str, Any]:
         "think_s": THINK_S,
         "early": early,
         "processes": scale.clients,
-        "workload": bench.workload,
+        "workload": workload,
         **sent.summary(),
         "series": sent.series(),
     }

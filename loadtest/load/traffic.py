@@ -5,6 +5,8 @@ empty numpy/sympy     `print(1)` in the image that numpy's and sympy's programs 
 toolcalls             the programs of loadtest/workloads/toolcalls: long code, floods and time-outs among them
 tools                 those of them that end by themselves (`ok` or `failed`)
 math                  seven times print, twice numpy, once sympy
+blend                 two thirds math, a quarter programs of over 2 KB, 5 % with 64 KB of output, 5 % that time out;
+                      few of them use much time, so that 45,000 take minutes
 humaneval             HumanEval's programs with their solutions
 FILE.jsonl            a recorded log, one Call a line (`recorder.py` writes one, of any client)
 """
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import workload
-from sandbox_service.models import Call, Status
+from sandbox_service.models import Call, Limits, Status
 
 SMALL = {
     "print": ("print(1)", "1\n"),
@@ -29,6 +31,20 @@ SMALL = {
 EMPTY = {f"empty {case}": (f"import {case}\nprint(1)", "1\n") for case in ("numpy", "sympy")}
 
 MATH = {"print": 7, "numpy": 2, "sympy": 1}
+BLEND = {"math": 0.65, "long": 0.25, "flood": 0.05, "endless": 0.05}
+USUAL, USUAL_AT_ONCE = "math", "blend"
+_LONG = (
+    "combinatorics/derive_recurrence_tilings",
+    "combinatorics/sudoku_solver",
+    "geometry/spiral_similarity_verify",
+    "numbers/quadratic_forms_class_number",
+    "strings/tokenizer_calculator",
+)
+"""Programs of `toolcalls` that have over 2 KB and are done after some milliseconds."""
+_FLOOD = "import random\nprint(''.join(random.Random({seed}).choices('0123456789abcdef', k={letters})))"
+_FLOOD_LETTERS = (64 << 10) - 1
+_ENDLESS = ("while True:\n    pass", "import time\ntime.sleep(60)")
+_ENDLESS_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +72,12 @@ def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
         return [shot] * count
     if name.endswith(".jsonl"):
         return recorded(Path(name))[0]
+    draw = random.Random(seed)  # noqa: S311  (an order, not a secret)
     if name == "math":
-        parts = [shot for case, weight in MATH.items() for shot in shots(case, weight)]
-        return random.Random(seed).choices(parts, k=count)  # noqa: S311
+        return draw.choices([shot for case, weight in MATH.items() for shot in shots(case, weight)], k=count)
+    if name == "blend":
+        kinds = _kinds_of_blend()
+        return [draw.choice(kinds[kind]) for kind in draw.choices(list(BLEND), list(BLEND.values()), k=count)]
     if name == "humaneval":
         items = workload.humaneval()
     else:
@@ -67,8 +86,25 @@ def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
             items = [item for item in items if item.expected.status in (Status.OK, Status.FAILED)]
     kinds = [_shot(item.call, item.expected) for item in items]
     chosen = [kinds[number % len(kinds)] for number in range(count)]
-    random.Random(seed).shuffle(chosen)  # noqa: S311  (an order, not a secret)
+    draw.shuffle(chosen)
     return chosen
+
+
+def _kinds_of_blend() -> dict[str, list[Shot]]:
+    known = {item.name: item for item in workload.load("toolcalls")}
+    floods = []
+    for number in range(16):
+        text = "".join(random.Random(number).choices("0123456789abcdef", k=_FLOOD_LETTERS))  # noqa: S311
+        code = _FLOOD.format(seed=number, letters=_FLOOD_LETTERS)
+        floods.append(_shot(Call(code=code), workload.Expected(Status.OK, stdout=f"{text}\n")))
+    limits = Limits(wall_s=_ENDLESS_S)
+    endless = [_shot(Call(code=code, limits=limits), workload.Expected(Status.TIMED_OUT)) for code in _ENDLESS]
+    return {
+        "math": [shot for case, weight in MATH.items() for shot in shots(case, weight)],
+        "long": [_shot(known[name].call, known[name].expected) for name in _LONG],
+        "flood": floods,
+        "endless": endless,
+    }
 
 
 def _shot(call: Call, expected: workload.Expected) -> Shot:

@@ -27,6 +27,7 @@ from sandbox_service.queue.records import (
     Submission,
     executions_of,
     micros,
+    packed,
     records_of,
     state_of,
 )
@@ -266,7 +267,7 @@ class Queue:
         """
         fields: list[str | bytes | int] = []
         for (each, result), used_s in zip(results, cpu_s or [0.0] * len(results), strict=True):
-            fields += (each.tenant, each.id, each.attempt, micros(used_s), result)
+            fields += (each.tenant, each.id, each.attempt, micros(used_s), packed(result))
         try:
             reply = await self._run("finish", worker, *fields, patience_s=FINISH_PATIENCE_S)
         finally:

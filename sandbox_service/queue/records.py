@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 State = Literal["queued", "running", "done", "gone"]
 """`gone`: it was done, and its Result has passed its time to live."""
+
+PACKED_FROM, PACKED_UP_TO = 2 << 10, 1 << 20
+"""Results of so many bytes are compressed: smaller ones gain nothing, larger ones would keep the event loop for longer
+than its clocks allow (10 ms a MiB)."""
+_LEVEL = 1
+_COMPRESSED = b"x"
+"""How zlib begins, and JSON does not."""
 
 _STATES: dict[bytes, State] = {b"queued": "queued", b"running": "running", b"done": "done", b"gone": "gone"}
 
@@ -72,8 +80,18 @@ def records_of(ids: Sequence[str], reply: Sequence[bytes | None]) -> list[Record
     records: list[Record | None] = []
     for call_id, state, result in zip(ids, reply[::2], reply[1::2], strict=True):
         known = state_of(state)
-        records.append(None if known is None else Record(call_id, known, result))
+        records.append(None if known is None else Record(call_id, known, unpacked(result)))
     return records
+
+
+def packed(result: bytes) -> bytes:
+    """Return a result as the server keeps it; any bytes come back as they were."""
+    is_worth_it = PACKED_FROM <= len(result) <= PACKED_UP_TO
+    return zlib.compress(result, _LEVEL) if is_worth_it or result.startswith(_COMPRESSED) else result
+
+
+def unpacked(kept: bytes | None) -> bytes | None:
+    return zlib.decompress(kept) if kept is not None and kept.startswith(_COMPRESSED) else kept
 
 
 def executions_of(reply: Sequence[Any]) -> list[Execution]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandbox_service.errors import Conflict, Overloaded, QuotaExceeded, SandboxError
-from sandbox_service.queue.records import Record, Submission, state_of
+from sandbox_service.queue.records import Record, Submission, state_of, unpacked
 
 _SOONEST_S, _LATEST_S = 0.05, 3600.0
 _HOLDS_S = 0.25
@@ -62,5 +62,5 @@ def outcomes_of(submissions: Sequence[Submission], reply: Sequence[bytes | None]
         else:
             known = state_of(state)
             assert known is not None
-            outcomes.append(Record(each.id, known, result))
+            outcomes.append(Record(each.id, known, unpacked(result)))
     return outcomes

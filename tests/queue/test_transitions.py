@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import zlib
 
 import pytest
 import redis.asyncio
@@ -10,6 +12,7 @@ import redis.asyncio
 from sandbox_service.errors import Conflict, Overloaded
 from sandbox_service.models import Status
 from sandbox_service.queue import Queue, Record
+from sandbox_service.queue.records import PACKED_UP_TO
 from tests.queue.conftest import MakeQueue, fetch_one, result_of, submission
 
 
@@ -40,6 +43,31 @@ async def test_nothing_of_a_call_stays_but_its_result(queue: Queue, redis_url: s
         assert (await client.xpending(lane, "workers"))["pending"] == 0
         fields = await client.hkeys(f"{queue._keys['CALL']}t:a")
         assert sorted(fields) == [b"attempt", b"digest", b"owner", b"result", b"state"]
+
+
+@pytest.mark.parametrize(
+    ("result", "kept"),
+    [
+        (b'{"stdout":"%s"}' % (b"0123456789" * 6_400), 2_000),
+        (b'{"stdout":"%s"}' % os.urandom(1_000), 2_000),
+        (bytes(PACKED_UP_TO + 1), PACKED_UP_TO + 1),
+        (zlib.compress(b"{}"), 100),
+    ],
+    ids=["compressible", "small", "too large", "begins as what is compressed"],
+)
+async def test_a_result_takes_little_room_and_comes_back_as_it_was(
+    queue: Queue, redis_url: str, result: bytes, kept: int
+) -> None:
+    """Also for who submits it again, alone or with others."""
+    await queue.submit("t", [submission("a")], notify="g")
+    [execution] = await queue.claim("w1", 1, wait_s=0)
+    await queue.finish("w1", [(execution, result)])
+    done = Record("a", "done", result)
+    assert await fetch_one(queue, "a") == done
+    assert await queue.submit("t", [submission("a")], notify="g") == [done]
+    assert await queue.submit_each("t", [submission("a")], notify="g") == [done]
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        assert await client.hstrlen(f"{queue._keys['CALL']}t:a", "result") <= kept
 
 
 async def test_a_repeat_answers_the_existing_record(queue: Queue) -> None:
