@@ -67,6 +67,20 @@ async def test_an_open_loop_counts_the_wait_of_those_that_a_slow_service_holds_u
     assert record.faults == []
 
 
+def test_the_blend_is_the_mix_that_the_bursts_promise() -> None:
+    """Code with a 95th percentile of 2 KB or more, 5 % with 64 KB of output, 5 % that time out; all is checked."""
+    shots = traffic.shots("blend", 8_000, seed=1)
+    assert shots == traffic.shots("blend", 8_000, seed=1)
+    codes = sorted(len(json.loads(shot.body)["code"]) for shot in shots)
+    assert codes[int(0.95 * len(codes))] >= 2_048
+    statuses = Counter(shot.status for shot in shots)
+    assert statuses.keys() == {"ok", "timed_out"}
+    assert 0.04 < statuses["timed_out"] / len(shots) < 0.06
+    floods = {shot.body for shot in traffic._kinds_of_blend()["flood"]}
+    assert 0.04 < sum(shot.body in floods for shot in shots) / len(shots) < 0.06
+    assert all(shot.stdout_sha256 for shot in shots if shot.status == "ok")
+
+
 async def test_a_wrong_answer_and_no_answer_are_told() -> None:
     """An output that is not the expected one, and a connection that nobody takes."""
     server, url = await slow_server(0)
