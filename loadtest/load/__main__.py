@@ -5,7 +5,7 @@
 
 Each section's figures are kept in OUT as soon as they are there; what was measured at the same commit is not measured
 again (--fresh does it again), so an interrupted run goes on where it was. Exit code 1: an answer was wrong or lost;
-2: the figures are there, but not valid, because others used the machine meanwhile.
+2: the figures are there, but not valid, because others used the machine meanwhile, or its speed changed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from loadtest.load import report
 from loadtest.load.bench import FULL, QUICK, Bench
+from loadtest.load.pace import MOST
 from loadtest.load.sections import SECTIONS, replay
 from sandbox_service.config import Settings
 from sandbox_service.worker import rootfs
@@ -118,7 +119,10 @@ def main() -> int:
     if any(count for count, _ in measured):
         return 1
     if not all(valid for _, valid in measured):
-        console.print("NOT VALID: other processes took more than 5 % of the machine while this was measured")
+        console.print(
+            "NOT VALID: while this was measured other processes took more than 5 % of the machine, or it was slower at "
+            f"one time than at another by a factor of {MOST} or more"
+        )
         return 2
     return 0
 

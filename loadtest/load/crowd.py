@@ -12,13 +12,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from loadtest.load import cost
 from loadtest.load.cluster import Cluster
 from loadtest.load.drive import PHASES, Plan, Record, drive
+from loadtest.load.pace import MOST, Pace
 from loadtest.load.traffic import Shot
 
 HEAD_START_S = 0.3
@@ -34,7 +35,8 @@ class Outcome:
     calls: int
     records: list[Record]
     account: cost.Account
-    depth: list[tuple[float, int]] = field(default_factory=list)
+    speed_spread: float = 1.0
+    """How much slower the machine was at one time than at another (`pace.py`)."""
 
     @property
     def done(self) -> list[float]:
@@ -84,7 +86,8 @@ class Outcome:
             "faults_per_call": {part: used / calls for part, used in self.account.faults.items()},
             "rss_mb": self.account.rss_mb,
             "foreign_share": self.account.foreign_share,
-            "valid": self.account.is_valid,
+            "speed_spread": self.speed_spread,
+            "valid": self.account.is_valid and self.speed_spread < MOST,
             "generator_share": self.account.cpu_s["generator"] / max(self.account.own_s, 1e-9),
         }
 
@@ -158,7 +161,7 @@ def send(
         pipes[ours] = number
         processes.append(process)
     records: dict[int, Record] = {}
-    after = before
+    pace = Pace()
     while pipes:
         for pipe in wait(list(pipes), timeout=_TELL_S):
             assert isinstance(pipe, Connection)
@@ -171,12 +174,13 @@ def send(
             else:
                 records[pipes.pop(pipe)] = message
         meanwhile()
+        pace.sample()
         service.check()
     for process in processes:
         process.join()
     after = cost.take(service, time.monotonic())
     calls = sum(len(shots) for _, shots in plans)
-    return Outcome(start, calls, [records[number] for number in range(len(plans))], after.since(before))
+    return Outcome(start, calls, [records[number] for number in range(len(plans))], after.since(before), pace.spread)
 
 
 def _child(plan: Plan, shots: Sequence[Shot], start: float, pipe: Connection) -> None:

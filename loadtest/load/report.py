@@ -41,7 +41,7 @@ def _machine(sections: Sections) -> str:
 
 
 def _valid(found: Mapping[str, Any]) -> str:
-    return "" if found.get("valid", True) else " (not valid: the machine was busy)"
+    return "" if found.get("valid", True) else " (not valid: the machine was busy, or changed its speed)"
 
 
 def _throughput(found: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtest.load import cost, report, samples, traffic
+from loadtest.load import cost, pace, report, samples, traffic
 from loadtest.load.crowd import Outcome
 from loadtest.load.drive import Driver, Plan, Record, Transport
 from loadtest.load.step import THINK_S, schedule
@@ -65,6 +65,24 @@ async def test_an_open_loop_counts_the_wait_of_those_that_a_slow_service_holds_u
     assert latencies[-1] >= 0.5
     assert latencies[4] >= 0.25
     assert record.faults == []
+
+
+def test_a_machine_that_becomes_slower_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours on the same hardware are in no account of busy time; a measurement beside them is not valid."""
+    clock = itertools.count(0.0, 0.5)
+    monkeypatch.setattr(pace.time, "monotonic", lambda: next(clock))
+    seen = pace.Pace()
+    assert seen.spread == 1.0
+    for work_s, count in ((0.001, 40), (0.0014, 20)):
+        times = itertools.cycle((0.0, work_s))
+        monkeypatch.setattr(pace.time, "thread_time", lambda times=times: next(times))
+        for _ in range(count):
+            seen.sample()
+    assert seen.spread == pytest.approx(1.4)
+    outcome = Outcome(0.0, 1, [], cost.Account(at=1.0))
+    assert outcome.summary()["valid"]
+    outcome.speed_spread = seen.spread
+    assert not outcome.summary()["valid"]
 
 
 def test_the_blend_is_the_mix_that_the_bursts_promise() -> None:
