@@ -21,6 +21,7 @@ from loadtest.load.cluster import Cluster
 from loadtest.load.drive import PHASES, Plan, Record, drive
 from loadtest.load.pace import MOST, Pace
 from loadtest.load.traffic import Shot
+from sandbox_service import garbage
 
 HEAD_START_S = 0.3
 _TELL_S = 0.2
@@ -186,6 +187,7 @@ def send(
 def _child(plan: Plan, shots: Sequence[Shot], start: float, pipe: Connection) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    garbage.settle()
     told_at, count = 0.0, 0
 
     def told(more: int) -> None:
