@@ -11,27 +11,25 @@ import redis
 from loadtest.load import cost, crowd, traffic
 from loadtest.load.bench import BATCH, Bench
 from loadtest.load.cluster import Cluster, cluster
-from loadtest.load.drive import Plan, Transport
+from loadtest.load.drive import ANSWER_S, Plan, Transport
 from sandbox_service.queue.keys import with_prefix
 
 _KEYS = with_prefix("sandbox")
 STEADY = 384
 """In flight, where a burst is compared with the service's usual load."""
-_PATIENCE_S = 3600
-"""The last call of a burst waits for all others."""
 
 
 def burst(bench: Bench) -> dict[str, Any]:
     """All calls in flight at once, as streamed batches: the workers start after the last one is accepted."""
     calls = bench.scale.burst
-    with cluster(workers=0, max_queued=2 * calls, default_timeout_s=_PATIENCE_S) as service:
+    with cluster(workers=0, max_queued=2 * calls, default_timeout_s=ANSWER_S) as service:
         return _all_at_once(bench, service, calls, Transport.STREAM, BATCH, "streamed batches of 64")
 
 
 def connections(bench: Bench) -> dict[str, Any]:
     """All calls in flight at once, each on a connection of its own: three gateways, three clients, three addresses."""
     calls = bench.scale.connections
-    with cluster(gateways=3, workers=0, max_queued=2 * calls, default_timeout_s=_PATIENCE_S) as service:
+    with cluster(gateways=3, workers=0, max_queued=2 * calls, default_timeout_s=ANSWER_S) as service:
         return _all_at_once(bench, service, calls, Transport.SINGLE, 1, "connections")
 
 

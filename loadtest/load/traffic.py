@@ -17,6 +17,7 @@ import json
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
         return recorded(Path(name))[0]
     draw = random.Random(seed)  # noqa: S311  (an order, not a secret)
     if name == "math":
-        return draw.choices([shot for case, weight in MATH.items() for shot in shots(case, weight)], k=count)
+        return draw.choices(_kinds_of_math(), k=count)
     if name == "blend":
         kinds = _kinds_of_blend()
         return [draw.choice(kinds[kind]) for kind in draw.choices(list(BLEND), list(BLEND.values()), k=count)]
@@ -90,6 +91,12 @@ def shots(name: str, count: int, seed: int = 0) -> list[Shot]:
     return chosen
 
 
+def _kinds_of_math() -> list[Shot]:
+    """Each as often as it is to be drawn."""
+    return [shot for case, weight in MATH.items() for shot in shots(case, weight)]
+
+
+@cache
 def _kinds_of_blend() -> dict[str, list[Shot]]:
     known = {item.name: item for item in workload.load("toolcalls")}
     floods = []
@@ -100,7 +107,7 @@ def _kinds_of_blend() -> dict[str, list[Shot]]:
     limits = Limits(wall_s=_ENDLESS_S)
     endless = [_shot(Call(code=code, limits=limits), workload.Expected(Status.TIMED_OUT)) for code in _ENDLESS]
     return {
-        "math": [shot for case, weight in MATH.items() for shot in shots(case, weight)],
+        "math": _kinds_of_math(),
         "long": [_shot(known[name].call, known[name].expected) for name in _LONG],
         "flood": floods,
         "endless": endless,
