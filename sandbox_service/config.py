@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         Path("/run/sandbox-service"), description="sockets and folders of running parts; world-searchable"
     )
 
+    image_python: Path | None = Field(
+        None,
+        description="CPython 3.11 or 3.12 that images are made from; unset: a 3.12 if there is one, or the service's",
+    )
+
     # Gateway
     host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs an API key")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")

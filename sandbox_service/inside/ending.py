@@ -1,7 +1,7 @@
 """What an interpreter does after a program's last statement, so that its exit code and its last words are the same.
 
-The steps are those of CPython 3.11's pythonrun.c (`outcome`) and of Py_FinalizeEx in pylifecycle.c (`finish`), in
-their order, but only for what the program made: preloaded modules go as they are when the process ends.
+The steps are those of CPython 3.11's and 3.12's pythonrun.c (`outcome`) and of Py_FinalizeEx in pylifecycle.c
+(`finish`), in their order, but only for what the program made: preloaded modules go as they are when the process ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from sandbox_service.inside.callstack import attempt
 vars()["__builtins__"] = dict(vars(builtins))  # for the functions below, whatever a program does to its own
 
 _FLUSH_FAILED = 120
+_KEEPS_LAST_EXCEPTION = _SHOWS_FAILED_EXIT = sys.version_info >= (3, 12)
 _thread_endings = 0
+_log_handlers = 0
 _late_collections = 0
 _flush = methodcaller("flush")
 _count_exit_functions = atexit._ncallbacks
@@ -51,6 +53,9 @@ def finish(status: int) -> int:
         if failure is not None:
             _report_unraisable(failure, threading)
     if _count_exit_functions():
+        attempt(atexit._run_exitfuncs)
+    if _count_log_handlers() != _log_handlers:  # last, as what was registered first: by the import of logging
+        atexit.register(sys.modules["logging"].shutdown)
         attempt(atexit._run_exitfuncs)
     return let_go(status)
 
@@ -98,8 +103,9 @@ def prepare() -> None:
 
 def remember_beginning() -> None:
     """Called last in the zygote: what differs from now in a child is the program's work."""
-    global _thread_endings, _late_collections
+    global _thread_endings, _late_collections, _log_handlers
     _thread_endings = _count_thread_endings()
+    _log_handlers = _count_log_handlers()
     _late_collections = _count_late_collections()
 
 
@@ -109,15 +115,24 @@ def _exit_code(error: SystemExit) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xFF if -(2**63) <= code < 2**63 else 0xFF
-    attempt(_write_error, code)
+        if -(2**63) <= code < 2**63:
+            return code & 0xFF
+        if _SHOWS_FAILED_EXIT:
+            attempt(_show_exception, OverflowError, OverflowError("Python int too large to convert to C long"), None)
+        return 0xFF
+    failure = attempt(_write_error, code)
     _write_error("\n")
+    if failure is not None and _SHOWS_FAILED_EXIT:
+        theirs = failure.__traceback__ and failure.__traceback__.tb_next
+        attempt(_show_exception, type(failure), failure.with_traceback(theirs), theirs)
     return 1
 
 
 def _report(error: BaseException) -> int:
     """Show an uncaught exception as PyErr_Print() does; return the exit code."""
     sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+    if _KEEPS_LAST_EXCEPTION:
+        vars(sys)["last_exc"] = error
     hook = getattr(sys, "excepthook", None)
     if hook is None:
         _write_error("sys.excepthook is missing\n")
@@ -154,7 +169,7 @@ def _drop_program() -> None:
     has_old_objects = _count_late_collections() != _late_collections
     gc.collect(2 if has_old_objects else 0)
     if "last_value" in vars(sys):  # `hasattr` would make an exception, and look for its names
-        sys.last_type = sys.last_value = sys.last_traceback = None
+        vars(sys).update(last_type=None, last_value=None, last_traceback=None, last_exc=None)
     sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
     main = weakref.ref(sys.modules.pop("__main__", _no_module))
     _leave_modules_half_dead()
@@ -167,6 +182,11 @@ def _count_thread_endings() -> int:
     """Count what threading._shutdown() waits for (one lock per thread) and calls. To call it is dear in pages."""
     threading = sys.modules.get("threading")
     return len(threading._shutdown_locks) + len(threading._threading_atexits) if threading else 0
+
+
+def _count_log_handlers() -> int:
+    logging = sys.modules.get("logging")
+    return len(logging._handlerList) if logging else 0
 
 
 def _count_late_collections() -> int:

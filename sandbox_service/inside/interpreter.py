@@ -73,6 +73,13 @@ def make_main_module() -> None:
         raise RuntimeError("this interpreter tracks a dictionary of strings")
 
 
+def what_a_program_may_end() -> list[object]:
+    """Return what the zygote made that has to end as soon as a program lets go of it: it flushes, or holds the rest."""
+    main = sys.modules["__main__"]
+    streams: list[Any] = [sys.stdin, sys.stdout, sys.stderr]
+    return [main, main.__dict__, *(part for each in streams for part in (each, each.buffer, each.buffer.raw))]
+
+
 @contextmanager
 def restored() -> Iterator[None]:
     """Undo what the body does to the import system."""
@@ -128,6 +135,8 @@ def _forget_what_the_preloaded_remember() -> None:
     atexit.unregister(weakref.finalize._exitfunc)  # type: ignore[attr-defined] # a program's first one registers it
     vars(weakref.finalize)["_registry"].clear()
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    if logging := sys.modules.get("logging"):
+        atexit.unregister(logging.shutdown)  # it is called at the end (`ending.finish`) if a program has made handlers
     if tempfile := sys.modules.get("tempfile"):
         vars(tempfile).update(_name_sequence=None, tempdir=None)
     if process := sys.modules.get("multiprocessing.process"):

@@ -67,7 +67,7 @@ def prepare(modules: list[str], warm_up: str, rehearse_entrance: Callable[[], No
     # A fork copies one thread only, and a child closes all descriptors: neither may be missed by what was imported.
     if os.listdir("/proc/self/fd") != descriptors or len(os.listdir("/proc/self/task")) != 1:
         raise RuntimeError("a preloaded module has started a thread or keeps a file open: it cannot be preloaded")
-    memory.settle()
+    memory.settle(interpreter.what_a_program_may_end())
     ending.remember_beginning()
 
 

@@ -16,12 +16,19 @@ from sandbox_service.queue.outage import Outage
 
 class Heartbeat(threading.Thread):
     def __init__(
-        self, url: str, keys: dict[str, str], worker: str, images: dict[str, str], slots: int, lease_s: float
+        self,
+        url: str,
+        keys: dict[str, str],
+        worker: str,
+        images: dict[str, str],
+        slots: int,
+        lease_s: float,
+        python: str = "",
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self.worker = worker
         self._lease, self._workers = keys["WORKER"] + worker, keys["WORKERS"]
-        self._images = images
+        self._images, self._python = images, python
         self.tell(slots)
         self._lease_s = lease_s
         self._wake = threading.Event()
@@ -34,7 +41,7 @@ class Heartbeat(threading.Thread):
 
     def tell(self, slots: int) -> None:
         """With the next beat others know that this worker has so many slots; with none it serves no image."""
-        self._told = json.dumps({"images": self._images, "slots": slots})
+        self._told = json.dumps({"images": self._images, "slots": slots, "python": self._python})
 
     def beat(self) -> None:
         """Take or renew the lease, now. Raises RedisError."""

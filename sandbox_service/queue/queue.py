@@ -56,7 +56,7 @@ class Queue:
         self._scripts = load_scripts(self._keys, settings.result_ttl_s)
         self._result_ttl_s = settings.result_ttl_s
         self._bounds = (settings.max_queued, settings.max_queued_mb * 2**20)
-        self._slots = 0
+        self._slots, self._python = 0, ""
         self._lease_s = settings.lease_s
         self._claims = Outage("claiming calls")
         self._wakeups = Wakeups(link, self._keys)
@@ -202,6 +202,7 @@ class Queue:
             await self._link.command("SREM", self._keys["WORKERS"], *silent)
         told = [json.loads(lease) for lease in leases if lease is not None]
         self._slots = sum(each["slots"] for each in told)
+        self._python = next((each["python"] for each in told if each.get("python")), self._python)
         return {image for each in told for image in each["images"]}
 
     @property
@@ -209,11 +210,16 @@ class Queue:
         """Slots of all workers that claimed calls when `images` was last asked for; 0: none, or every worker pauses."""
         return self._slots
 
+    @property
+    def python(self) -> str:
+        """Version of Python in the workers' default image, of whom `images` learned; "": not known yet."""
+        return self._python
+
     # worker
 
-    async def join(self, worker: str, images: dict[str, str], *, slots: int = 1) -> None:
+    async def join(self, worker: str, images: dict[str, str], *, slots: int = 1, python: str = "") -> None:
         """Announce a worker (name unique per start) with its images {name: hash}; starts its heartbeat thread."""
-        heartbeat = Heartbeat(self._link.url, self._keys, worker, images, slots, self._lease_s)
+        heartbeat = Heartbeat(self._link.url, self._keys, worker, images, slots, self._lease_s, python)
         try:
             await asyncio.to_thread(heartbeat.beat)
         except RedisError as error:

@@ -20,7 +20,6 @@ import os
 import platform
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,7 @@ from sandbox_service.worker.manifest import Manifest
 
 DEFAULT = "default"
 _NAME = r"[A-Za-z0-9_-]{1,64}"
-_BUILDER = 2
+_BUILDER = 3
 """Part of every key: raise it when `tree.py` puts something else into a tree."""
 
 
@@ -100,13 +99,14 @@ def build(
         raise SetupError("the image `default` has the default packages; give yours a name of its own: --name NAME")
     files = _requirements(requirements, bare=bare)
     packages = [] if bare else _debian_packages()
-    key = _key(files, packages)
+    interpreter = trees.find_interpreter(settings.image_python)
+    key = _key(interpreter, files, packages)
     if not force and _is_built(settings, name, key):
         return load(name, settings)
     with _changing_images(settings):
         if not force and _is_built(settings, name, key):  # somebody else built it while this one waited
             return load(name, settings)
-        _build(name, files, packages, key, settings, progress)
+        _build(name, interpreter, files, packages, key, settings, progress)
         return load(name, settings)
 
 
@@ -160,13 +160,14 @@ def prune(settings: Settings, names: list[str]) -> list[str]:
 
 def _build(
     name: str,
+    interpreter: Path,
     requirements: list[Path],
     debian_packages: Sequence[str],
     key: str,
     settings: Settings,
     progress: Progress,
 ) -> None:
-    base = trees.find_base()
+    base = trees.find_base(interpreter)
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=_images(settings)))
     tree = work / "rootfs"
     try:
@@ -274,10 +275,10 @@ def _debian_packages() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _key(requirements: list[Path], debian_packages: Sequence[str]) -> str:
+def _key(interpreter: Path, requirements: list[Path], debian_packages: Sequence[str]) -> str:
     """Return a hash of all that a build depends on and that can be told without running anything."""
-    interpreter = Path(sys.executable).resolve().stat()
-    parts = [_BUILDER, sys.version, platform.machine(), interpreter.st_size, interpreter.st_mtime_ns]
+    status = interpreter.stat()
+    parts = [_BUILDER, str(interpreter), platform.machine(), status.st_size, status.st_mtime_ns]
     texts = [path.read_text() for path in requirements]
     return hashlib.sha256(json.dumps([*parts, *texts, *debian_packages]).encode()).hexdigest()
 

@@ -68,8 +68,12 @@ _SLOT_IDS = range(1000, 2024)
 _FACTS = """
 import json, platform, site, sys, sysconfig
 paths = {"stdlib": sysconfig.get_path("stdlib"), "site": site.getsitepackages()[0], "prefix": sys.prefix}
-print(json.dumps({**paths, "version": platform.python_version()}))
+series = [sys.implementation.name, *sys.version_info[:2]]
+print(json.dumps({**paths, "version": platform.python_version(), "series": series}))
 """
+
+_BEST = "python3.12"
+_SUPPORTED = {("cpython", 3, 11), ("cpython", 3, 12)}
 
 
 class Base(NamedTuple):
@@ -91,16 +95,35 @@ class Base(NamedTuple):
         return f"/usr/{path.relative_to(self.prefix)}"
 
 
-def find_base() -> Base:
-    """Ask the interpreter behind the running one (the virtual environment's base) where its parts are."""
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    executable = Path(sys.base_prefix, "bin", name)
-    if not executable.exists():
-        raise SetupError(f"there is no interpreter at {executable}; make the virtual environment anew from a {name}")
-    asked = subprocess.run([executable, "-I", "-c", _FACTS], check=True, capture_output=True, text=True)
-    facts = json.loads(asked.stdout)
+def find_interpreter(chosen: Path | None) -> Path:
+    """Return what images are made from: `chosen`, or a CPython 3.12 of this machine, or else the service's own.
+
+    One with immortal objects runs calls for a fifth less (DECISIONS.md). It is looked for in PATH and beside the
+    service's own, where pyenv and uv keep theirs. Nothing is run; a script (pyenv puts one into PATH) is passed over.
+    """
+    own = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    beside = [folder / "bin" / _BEST for folder in sorted(Path(sys.base_prefix).parent.glob("*3.12*"))]
+    in_path = [Path(found)] if (found := shutil.which(_BEST)) else []
+    candidates = [chosen] if chosen else [*([own] if own.name == _BEST else []), *in_path, *beside, own]
+    for path in candidates:
+        if path.is_file() and elf.read(path.resolve()) is not None:
+            return path.resolve()
+    if chosen:
+        raise SetupError(f"SANDBOX_IMAGE_PYTHON={chosen} is no interpreter: name its binary, such as /usr/bin/{_BEST}")
+    raise SetupError(f"there is no interpreter at {own}; make the virtual environment anew from a {own.name}")
+
+
+def find_base(executable: Path) -> Base:
+    """Ask an interpreter where its parts are."""
+    try:
+        asked = subprocess.run([executable, "-I", "-c", _FACTS], check=True, capture_output=True, text=True)
+        facts = json.loads(asked.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SetupError(f"{executable} does not run as a Python interpreter: {error}") from None
+    if tuple(facts["series"]) not in _SUPPORTED:
+        raise SetupError(f"images are made from CPython 3.11 or 3.12; {executable} is {facts['version']}")
     prefix, stdlib, site = (Path(facts[fact]) for fact in ("prefix", "stdlib", "site"))
-    return Base(executable.resolve(), prefix, stdlib, site, facts["version"])
+    return Base(executable, prefix, stdlib, site, facts["version"])
 
 
 def add_skeleton(tree: Path) -> None:
@@ -152,7 +175,7 @@ def add_tools(tree: Path) -> None:
 
 
 def add_packages(tree: Path, base: Base, requirements: Sequence[Path], report: Callable[[str], None]) -> None:
-    """Install wheels with this environment's pip; its version of Python is the tree's."""
+    """Install wheels with this environment's pip, run by the tree's interpreter, which decides what fits."""
     site = tree / base.inside(base.site).lstrip("/")
     site.mkdir(parents=True, exist_ok=True)
     if not requirements:
@@ -162,6 +185,8 @@ def add_packages(tree: Path, base: Base, requirements: Sequence[Path], report: C
         sys.executable,
         "-m",
         "pip",
+        "--python",
+        str(base.executable),
         "--no-input",
         "--disable-pip-version-check",
         "install",

@@ -259,7 +259,8 @@ async def _work(settings: Settings, name: str, pool: Pool, slots: int, stop: asy
     if settings.worker_metrics_port:
         start_http_server(settings.worker_metrics_port, settings.worker_metrics_host, metrics.WORKER)
     metrics.SLOTS.set(slots)
-    await queue.join(name, {image.name: image.hash for image in pool.images.values()}, slots=slots)
+    python = pool.images[settings.image].python_version
+    await queue.join(name, {image.name: image.hash for image in pool.images.values()}, slots=slots, python=python)
     garbage.settle()
     _log.info("worker ready", worker=name, slots=slots, images=sorted(pool.images))
     claiming = asyncio.create_task(worker.claim_calls())

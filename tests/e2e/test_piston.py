@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import platform
 from typing import Any
 
 import httpx
@@ -31,12 +30,15 @@ async def execute(http: httpx.AsyncClient, asked: Json, path: str = "/api/v2/exe
 
 async def test_a_program_that_succeeds(http: httpx.AsyncClient) -> None:
     """Input ends with a newline; times are whole ms, memory is bytes; there is no compile step."""
-    code = "import sys, time\ntime.sleep(0.1)\nprint(sys.argv[1:], repr(sys.stdin.read()))"
+    code = "import platform, sys, time\ntime.sleep(0.1)\nprint(sys.argv[1:], repr(sys.stdin.read()), file=sys.stderr)\n"
+    code += "print(platform.python_version())"
     found = await execute(http, body(code, args=["a", "b c"], stdin="1"))
     ran = found["run"]
-    assert (found["language"], found["version"]) == ("python", platform.python_version())
+    assert (found["language"], found["version"]) == ("python", ran["stdout"].strip())
+    told = (await http.get("/api/v2/runtimes")).json()
+    assert [each["version"] for each in told if each["language"] == "python"] == [found["version"]]
     assert "compile" not in found
-    assert (ran["stdout"], ran["stderr"]) == ("['a', 'b c'] '1\\n'\n", "")
+    assert ran["stderr"] == "['a', 'b c'] '1\\n'\n"
     assert (ran["code"], ran["signal"], ran["message"], ran["status"]) == (0, None, None, None)
     assert isinstance(ran["wall_time"], int)
     assert ran["wall_time"] >= 100

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.inside import battery
-from tests.inside.battery import Cold, Forked, Outcome, Program, describe
+from tests.inside.battery import OF_IMAGES, Cold, Forked, Outcome, Program, describe
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="each program gets a file system of its own: run as root")
 
@@ -22,21 +22,28 @@ PRELOADED = [
 ]
 
 
+@pytest.fixture(scope="module", params=dict.fromkeys((OF_IMAGES, sys.executable)), ids=os.path.basename)
+def python(request: pytest.FixtureRequest) -> str:
+    """Where images are made from another version than the service's, both are tried: either can be chosen."""
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
-def cold() -> Callable[[str], Outcome]:
-    run = Cold(sys.executable)
+def cold(python: str) -> Callable[[str], Outcome]:
+    run = Cold(python)
     return functools.cache(lambda name: run(Program.load(name)).normalised())
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[Forked]:
-    with Forked(sys.executable, []) as forked:
+def bare(python: str) -> Iterator[Forked]:
+    with Forked(python, []) as forked:
         yield forked
 
 
 @pytest.fixture(scope="module")
-def preloaded() -> Iterator[Forked]:
-    with Forked(sys.executable, PRELOADED) as forked:
+def preloaded(python: str) -> Iterator[Forked]:
+    with Forked(python, PRELOADED) as forked:
         yield forked
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PROGRAM = """
+import pytest
+
+from tests.inside.battery import OF_IMAGES, REPOSITORY
+
+JOINED = """
 import _datetime, _decimal, _json, _socket, _struct, json, math, select, zlib
 from collections import Counter
 from sandbox_service.inside import memory
@@ -25,7 +29,64 @@ assert json.loads(json.dumps({"a": [math.sqrt(4), zlib.crc32(b"x")]})) == {"a": 
 assert _decimal.Decimal(1) / 3 < 1 and array.array("d", [1])[0] == 1
 """
 
+IMMORTAL = """
+import gc, json, sys, weakref
+from sandbox_service.inside import memory
 
-def test_each_shared_library_is_two_mappings_afterwards() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=60)
+def count(each):
+    return sys.getrefcount(each)
+
+class Kept:
+    name = "an attribute of a class of the zygote"
+
+class Ending:
+    pass
+
+def function(argument=("a default", 2.5)):
+    return "a constant of a function"
+
+kept, ending = Kept(), Ending()
+mortal = [ending]
+memory.settle(mortal)
+del mortal
+of_none = count(None)
+shared = (Kept, kept, Kept.name, function, function.__code__, function(), *function.__defaults__[0:1],
+    json, json.dumps, vars(json), json.JSONEncoder.encode.__code__.co_names[0])
+assert [count(each) for each in shared] == [of_none] * len(shared), [count(each) for each in shared]
+assert count(ending) < 10
+
+gone = []
+weakref.finalize(ending, gone.append, "what is left out")
+del ending
+later = Ending()
+weakref.finalize(later, gone.append, "what comes later")
+del later
+cycle = Ending()
+cycle.itself = cycle
+weakref.finalize(cycle, gone.append, "a cycle")
+del cycle
+gc.enable()
+gc.unfreeze()  # as a program may
+gc.collect()
+assert gone == ["what is left out", "what comes later", "a cycle"], gone
+assert json.dumps([Kept().name, function()]) == '["an attribute of a class of the zygote", "a constant of a function"]'
+"""
+
+
+def run(python: str, program: str) -> None:
+    done = subprocess.run(
+        [python, "-c", program], capture_output=True, text=True, check=False, timeout=60, cwd=REPOSITORY
+    )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("python", dict.fromkeys((OF_IMAGES, sys.executable)))
+def test_each_shared_library_is_two_mappings_afterwards(python: str) -> None:
+    run(python, JOINED)
+
+
+def test_what_the_zygote_has_is_immortal_and_nothing_else_is() -> None:
+    """A child writes no counts into it (CPython 3.12); what a program may end, and all that it makes, still ends."""
+    if not OF_IMAGES.endswith("3.12"):
+        pytest.skip("this machine has no CPython 3.12")
+    run(OF_IMAGES, IMMORTAL)

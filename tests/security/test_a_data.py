@@ -108,7 +108,8 @@ for number in range(65536):
     try: open_ones.append((number, stat.filemode(os.fstat(number).st_mode)[0]))
     except OSError: pass
 print(open_ones)
-print(*(os.readlink(f"/proc/self/{name}") for name in ("cwd", "root", "exe")))
+cwd, root, exe = (os.readlink(f"/proc/self/{name}") for name in ("cwd", "root", "exe"))
+print(cwd, root, os.path.dirname(exe))
 folder = os.open("/", os.O_RDONLY)
 for _ in range(20):
     os.fchdir(folder)
@@ -119,7 +120,7 @@ print(os.stat(".").st_ino == os.stat("/").st_ino, os.path.exists("work"), os.pat
 )
 def test_only_the_standard_descriptors_are_open(result: Result) -> None:
     """Descriptors are 0 (null or memory), 1 and 2 (pipes); from any folder `..` ends at the image's root."""
-    prints("[(0, 'c'), (1, 'p'), (2, 'p')]\n/tmp/work / /usr/bin/python3.11\nTrue False False\n")(result)
+    prints("[(0, 'c'), (1, 'p'), (2, 'p')]\n/tmp/work / /usr/bin\nTrue False False\n")(result)
 
 
 SECRETS_OF_INIT = ("mem", "maps", "fd", "root", "cwd", "exe", "stack", "syscall", "pagemap", "environ", "io", "ns/mnt")

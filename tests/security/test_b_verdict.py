@@ -163,8 +163,9 @@ POISON = """
 import os, sys
 for name in ("sitecustomize.py", "usercustomize.py", "conftest.py", "json.py", "random.py", "evil.pth", "os.py"):
     open(name, "w").write("print('poisoned')")
-os.makedirs(os.path.expanduser("~/.local/lib/python3.11/site-packages"), exist_ok=True)
-open(os.path.expanduser("~/.local/lib/python3.11/site-packages/evil.pth"), "w").write("import os; os.abort()")
+own = os.path.expanduser("~/.local/lib/python%d.%d/site-packages" % sys.version_info[:2])
+os.makedirs(own, exist_ok=True)
+open(own + "/evil.pth", "w").write("import os; os.abort()")
 os.execve(sys.executable, [sys.executable, "-c", "print('run by exec')"], {"PYTHONPATH": "/tmp/nothing", "PYTHONSTARTUP": "x"})
 """
 

@@ -22,7 +22,7 @@ import pytest
 
 from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError
-from sandbox_service.worker import rootfs
+from sandbox_service.worker import rootfs, tree
 from sandbox_service.worker.rootfs import Image, Step
 
 pytestmark = pytest.mark.slow
@@ -232,6 +232,41 @@ def test_a_folder_that_jails_cannot_enter_is_refused(settings: Settings) -> None
     private.mkdir(mode=0o700)
     with pytest.raises(SetupError, match=re.escape(f"chmod o+x {private}")):
         rootfs.build(Settings(state_dir=private / "state"), quiet, name="tiny", bare=True)
+
+
+def fake_interpreter(folder: Path, *, is_a_script: bool) -> Path:
+    folder.mkdir(parents=True)
+    path = folder / "python3.12"
+    path.write_text("#!/bin/sh\nexit 1\n") if is_a_script else shutil.copy(sys.executable, path)
+    path.chmod(0o755)
+    return path
+
+
+def test_the_interpreter_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chosen one; else a 3.12, from PATH or from where pyenv keeps its versions; else the service's own."""
+    if sys.version_info >= (3, 12):
+        pytest.skip("the service's own is the best one")
+    own = tmp_path / "versions/3.11.7/bin/python3.11"
+    own.parent.mkdir(parents=True)
+    shutil.copy(sys.executable, own)
+    monkeypatch.setattr(sys, "base_prefix", str(own.parents[1]))
+    script = fake_interpreter(tmp_path / "shims", is_a_script=True)
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert tree.find_interpreter(None) == own
+    beside = fake_interpreter(tmp_path / "versions/3.12.1/bin", is_a_script=False)
+    assert tree.find_interpreter(None) == beside
+    in_path = fake_interpreter(tmp_path / "usr/bin", is_a_script=False)
+    monkeypatch.setenv("PATH", str(in_path.parent))
+    assert tree.find_interpreter(None) == in_path
+    assert tree.find_interpreter(own) == own
+    with pytest.raises(SetupError, match="SANDBOX_IMAGE_PYTHON"):
+        tree.find_interpreter(script)
+
+
+@pytest.mark.parametrize("binary", ["/bin/true", "/bin/cat"])
+def test_what_is_no_interpreter_is_no_base(binary: str) -> None:
+    with pytest.raises(SetupError, match="does not run as a Python interpreter"):
+        tree.find_base(Path(binary))
 
 
 def test_the_default_image_is_always_the_default(settings: Settings, wheel: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +41,7 @@ class Language:
     compile_limits: Limits = field(default_factory=Limits)
     runtime: str = ""
     version: str = ""
+    """Empty: that of the image's Python."""
     aliases: tuple[str, ...] = ()
 
     def compile_call(self, code: str, files: Mapping[str, str], wall_s: float, sources: Sequence[str] = ()) -> Call:
@@ -116,7 +116,7 @@ def _language(
     compile: Sequence[str] = (),
     compile_limits: Mapping[str, object] | None = None,
     runtime: str | None = None,
-    version: str | None = None,
+    version: str = "",
     aliases: Sequence[str] = (),
 ) -> Language:
     limits = Limits.model_validate(compile_limits or {})
@@ -127,7 +127,7 @@ def _language(
         tuple(compile),
         limits,
         runtime=runtime or name,
-        version=version or platform.python_version(),
+        version=version,
         aliases=tuple(aliases),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import platform
 import posixpath
 import re
 import signal
@@ -28,6 +29,7 @@ from sandbox_service.gateway.compat.dialect import Asked, Findings, Route
 from sandbox_service.gateway.compat.holding import run_held
 from sandbox_service.gateway.compat.languages import NO_PROGRAM, Language, compiled_program
 from sandbox_service.models import Limits, Result, Status
+from sandbox_service.queue import Queue
 
 COMPILE_MS = 10_000
 MARGIN_S = 9.0
@@ -82,29 +84,39 @@ class PistonRoute(Route[Execute]):
 class Piston:
     """The work behind the routes."""
 
-    def __init__(self, calls: Calls, languages: Mapping[str, Language], settings: Settings) -> None:
+    def __init__(self, calls: Calls, queue: Queue, languages: Mapping[str, Language], settings: Settings) -> None:
         self._calls = calls
+        self._queue = queue
         self._runtimes = list(languages.values())
         self._languages = {name: each for each in self._runtimes for name in (each.runtime, *each.aliases)}
         self._default_ms = settings.default_wall_s * 1000
         self._max_ms = settings.max_wall_s * 1000
 
-    def runtimes(self) -> list[Answer]:
+    async def runtimes(self) -> list[Answer]:
+        python = await self._python()
         return [
-            {"language": each.runtime, "version": each.version, "aliases": list(each.aliases)}
+            {"language": each.runtime, "version": each.version or python, "aliases": list(each.aliases)}
             for each in self._runtimes
         ]
 
+    async def _python(self) -> str:
+        """Return the version of the image's Python; no worker has told it yet: the gateway's own."""
+        if not self._queue.python:
+            await self._queue.images()
+        return self._queue.python or platform.python_version()
+
     async def execute(self, tenant: str, asked: Execute, arrived: float) -> Answer:
         language = self._languages.get(asked.language)
-        if language is None or not _is_selected(language.version, asked.version):
-            there = ", ".join(f"{each.runtime}-{each.version}" for each in self._runtimes)
+        python = await self._python()
+        version = language.version or python if language else ""
+        if language is None or not _is_selected(version, asked.version):
+            there = ", ".join(f"{each.runtime}-{each.version or python}" for each in self._runtimes)
             raise InvalidCall(f"{asked.language[:100]}-{asked.version[:100]} runtime is unknown; there is {there}")
         run_ms = self._time("run_timeout", asked.run_timeout, self._default_ms)
         compile_ms = self._time("compile_timeout", asked.compile_timeout, min(COMPILE_MS, self._max_ms))
         until = arrived + (run_ms + (compile_ms if language.compile else 0)) / 1000 + MARGIN_S
         code, files = _place_files(asked.files)
-        answer: Answer = {"language": language.runtime, "version": language.version}
+        answer: Answer = {"language": language.runtime, "version": version}
         binary = None
         if language.compile:
             sources = [name for name in files if name.endswith((".cpp", ".cc", ".cxx"))]

@@ -46,11 +46,11 @@ def routes(
     fusion = SandboxFusion(calls, languages)
     judge = CodeJudge(calls, queue, languages, settings)
 
-    piston = Piston(calls, languages, settings)
+    piston = Piston(calls, queue, languages, settings)
     execute = PistonRoute(gatekeeper, max_bytes, Execute, piston.execute)
 
     async def runtimes(request: Request) -> Response:
-        return answer_json(piston.runtimes())
+        return answer_json(await piston.runtimes())
 
     async def status(request: Request) -> Response:
         return answer_json(await judge.status())
