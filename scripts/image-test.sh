@@ -67,7 +67,17 @@ standins() {
         bookworm "$cache/base" http://deb.debian.org/debian >"$cache/debootstrap.log" 2>&1 ||
         fail "debootstrap: see $cache/debootstrap.log"
     rm -rf "$cache"/base/debootstrap "$cache"/base/var/cache/apt/archives/*.deb "$cache"/base/var/lib/apt/lists/*
-    for name in python python3 python3.11; do ln -s /usr/bin/python3.11 "$cache/base/usr/local/bin/$name"; done
+    found=$("$root/.venv/bin/python" -c 'from sandbox_service.worker import tree; print(tree.find_interpreter(None))')
+    case $found in
+    */python3.12)
+        (cd "$(dirname "$found")/.." && tar -c --exclude=__pycache__ --exclude=test --exclude=site-packages bin include lib) |
+            tar -x --no-same-owner -C "$cache/base/usr/local"
+        mkdir -p "$cache/base/usr/local/lib/python3.12/site-packages"
+        chroot "$cache/base" ldconfig
+        ;;
+    *) ln -s /usr/bin/python3.11 "$cache/base/usr/local/bin/python3.11" ;;
+    esac
+    for name in python python3; do ln -sf "$(basename "$found")" "$cache/base/usr/local/bin/$name"; done
     for name in server cli; do ln -s redis-$name "$cache/base/usr/bin/valkey-$name"; done
     cp /etc/ssl/certs/ca-certificates.crt "$cache/base/etc/ssl/certs/"  # what this machine trusts, for pip
     buildah bud -q --isolation chroot -f "$root/tests/container/Standin.Dockerfile" -t "$python" "$cache/base" >/dev/null

@@ -43,7 +43,7 @@ def test_compose_sets_settings_that_exist() -> None:
 def test_stages_share_one_pinned_base() -> None:
     """The image is made from the interpreter it runs under (rootfs.py compares the two); the tag is a full one."""
     bases = set(re.findall(r"^FROM (\w+:\S+)", (ROOT / "Dockerfile").read_text(), re.M))
-    assert bases == {"python:3.11-slim-bookworm"}
+    assert bases == {"python:3.12-slim-bookworm"}
 
 
 def test_container_is_never_privileged() -> None:

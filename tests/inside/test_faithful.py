@@ -118,7 +118,7 @@ def test_two_runs_draw_different_random_numbers(preloaded: Forked) -> None:
 
 
 @pytest.mark.parametrize("image", ["bare", "preloaded"])
-def test_a_seed_fixes_the_random_numbers(image: str, request: pytest.FixtureRequest) -> None:
+def test_a_seed_fixes_the_random_numbers(python: str, image: str, request: pytest.FixtureRequest) -> None:
     """`seed`: as if the program had begun with random.seed(seed), whatever is preloaded."""
     forked: Forked = request.getfixturevalue(image)
     program = Program("seeded", "import random\nprint(random.random(), random.getrandbits(64))")

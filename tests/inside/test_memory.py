@@ -73,6 +73,18 @@ assert json.dumps([Kept().name, function()]) == '["an attribute of a class of th
 """
 
 
+TOGETHER = """
+from sandbox_service.inside import memory
+
+many = [[bytes(size) for size in range(500)] for _ in range(100)]
+many = [each[::3] for each in many]  # holes of all sizes
+memory.settle()
+new = [bytes(size) for size in range(15, 480, 16)]
+places = [id(each) % (16 << 10) for each in new]
+assert sum(place < 4096 for place in places) > 0.8 * len(places), places
+"""
+
+
 def run(python: str, program: str) -> None:
     done = subprocess.run(
         [python, "-c", program], capture_output=True, text=True, check=False, timeout=60, cwd=REPOSITORY
@@ -90,3 +102,9 @@ def test_what_the_zygote_has_is_immortal_and_nothing_else_is() -> None:
     if not OF_IMAGES.endswith("3.12"):
         pytest.skip("this machine has no CPython 3.12")
     run(OF_IMAGES, IMMORTAL)
+
+
+@pytest.mark.parametrize("python", dict.fromkeys((OF_IMAGES, sys.executable)))
+def test_new_objects_lie_at_the_beginnings_of_pools(python: str) -> None:
+    """Not in the holes that what was there before has left, each on a page that a child would have to copy."""
+    run(python, TOGETHER)
