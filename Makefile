@@ -14,7 +14,7 @@
 # make train-compare  RoC, GRPO and a uniform half from the demo's SFT, three seeds, 30 steps, in runs/compare
 # make lock      renew the pinned versions of everything (commit the result)
 # make clean     remove the environment and caches; images stay (`sandbox-service rootfs prune` removes those)
-# Variables: PORT=8000 (or SANDBOX_PORT), PYTHON=/path/to/python3.11
+# Variables: PORT=8000 (or SANDBOX_PORT), PYTHON=/path/to/python3.11 (or 3.12)
 
 PORT ?= $(or $(SANDBOX_PORT),8000)
 BIN := .venv/bin

@@ -42,9 +42,9 @@ class Bar:
 
 
 _CHEAPER = (
-    "Page faults fall only with the pages that a child writes: with an interpreter that writes no reference counts "
-    "into shared objects (immortal ones, CPython 3.12 and later), or with smaller images. What worker, gateway and "
-    "Redis take is Python and round trips: fewer of them, or a worker that is not Python."
+    "Page faults fall only with the pages that a child reads and writes; in an image from CPython 3.12 it writes no "
+    "reference counts any more. What is left: code that sets a child up in C, or smaller images. What worker, gateway "
+    "and Redis take is Python and round trips: fewer of them, or a worker that is not Python."
 )
 _SPREAD = "What the programs themselves take is in both rates; the rest is as above."
 
