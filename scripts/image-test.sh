@@ -60,7 +60,9 @@ EOF
 standins() {
     python=docker.io/library/$(sed -n 's/^FROM \(python:[^ ]*\).*/\1/p' "$root/Dockerfile" | sort -u)
     valkey=docker.io/$(sed -n 's/.*image: \(valkey.*\)/\1/p' "$root/docker-compose.yml")
-    if podman image exists "$python" && podman image exists "$valkey"; then return; fi
+    recipe=$(cat "$0" "$root/tests/container/Standin.Dockerfile" | sha256sum)
+    if podman image exists "$python" && podman image exists "$valkey" &&
+        [ "$recipe" = "$(cat "$cache/standins" 2>/dev/null)" ]; then return; fi
     step "making stand-ins for $python and $valkey"
     rm -rf "$cache/base"
     debootstrap --variant=minbase --include=python3.11,python3.11-venv,python3-distutils,ca-certificates,redis-server \
@@ -83,6 +85,7 @@ standins() {
     buildah bud -q --isolation chroot -f "$root/tests/container/Standin.Dockerfile" -t "$python" "$cache/base" >/dev/null
     podman tag "$python" "$valkey"
     rm -rf "$cache/base"
+    echo "$recipe" >"$cache/standins"
 }
 
 compose() {

@@ -3,3 +3,5 @@
 # Debian's Redis under the names that the Valkey image uses. `scripts/image-test.sh` makes the folder and the tags.
 FROM scratch
 COPY . /
+# pip brings certificates of its own; Debian's takes the machine's, which may be behind a proxy.
+ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt
