@@ -102,6 +102,11 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
+    @field_validator("image_python", mode="before")
+    @classmethod
+    def _find_home(cls, value: object) -> object:
+        return (Path(value).expanduser() if value else None) if isinstance(value, str) else value
+
     @field_validator("profiles", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

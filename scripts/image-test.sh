@@ -69,7 +69,7 @@ standins() {
         bookworm "$cache/base" http://deb.debian.org/debian >"$cache/debootstrap.log" 2>&1 ||
         fail "debootstrap: see $cache/debootstrap.log"
     rm -rf "$cache"/base/debootstrap "$cache"/base/var/cache/apt/archives/*.deb "$cache"/base/var/lib/apt/lists/*
-    found=$("$root/.venv/bin/python" -c 'from sandbox_service.worker import tree; print(tree.find_interpreter(None))')
+    found=$("$root/.venv/bin/python" -c 'from sandbox_service.worker import tree; print(tree.find_base(tree.find_interpreters(None)).executable)')
     case $found in
     */python3.12)
         (cd "$(dirname "$found")/.." && tar -c --exclude=__pycache__ --exclude=test --exclude=site-packages bin include lib) |

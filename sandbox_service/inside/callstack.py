@@ -21,17 +21,22 @@ vars()["__builtins__"] = dict(vars(builtins))  # for the functions below, whatev
 _KNOWN = {(3, 11): ((32, 36, 56), 8, 32), (3, 12): ((28, 32, 56), 0, 0)}
 _VERSION = sys.version_info[:2]
 (_RECURSION_REMAINING, _RECURSION_LIMIT, _CFRAME), _CURRENT_FRAME, _FRAME_CODE = _KNOWN.get(_VERSION, _KNOWN[3, 11])
+_C_RECURSION_REMAINING = 36 if _VERSION == (3, 12) else None
+_C_RECURSION_LIMIT = 10_000
+"""That of CPython 3.13. 3.12 began with 1,500, of which a function under `lru_cache` takes three a call: one that calls
+itself 500 times would fail, whatever it sets the recursion limit to, and under 3.11 it does not."""
 _CALLS_BELOW = 1 if _VERSION == (3, 11) else 0
 """What a call from here takes of the recursion budget, more than the interpreter's own call of a program does."""
 
 _no_frame = (ctypes.c_void_p * 2)()
 _cframe = ctypes.c_void_p(ctypes.addressof(_no_frame))
 _remaining = ctypes.c_int()
+_c_remaining = ctypes.c_int()
 
 
 def prepare() -> None:
     """Find the state of this thread, which must be the one that will call; RuntimeError if it looks unfamiliar."""
-    global _cframe, _remaining
+    global _cframe, _remaining, _c_remaining
     if sys.implementation.name != "cpython" or _VERSION not in _KNOWN:
         return
     get_thread_state = ctypes.PyDLL(None).PyThreadState_Get
@@ -44,6 +49,10 @@ def prepare() -> None:
     if code.value != id(prepare.__code__) or limit.value != sys.getrecursionlimit():
         raise RuntimeError(f"this interpreter's thread state is not laid out as it should be: {sys.version}")
     _cframe, _remaining = cframe, ctypes.c_int.from_address(address + _RECURSION_REMAINING)
+    if _C_RECURSION_REMAINING is not None:
+        _c_remaining = ctypes.c_int.from_address(address + _C_RECURSION_REMAINING)
+        if not 500 < _c_remaining.value <= _C_RECURSION_LIMIT:
+            raise RuntimeError(f"this interpreter counts its recursion in C in another way: {sys.version}")
 
 
 def attempt(function: Callable[..., object], *arguments: object) -> BaseException | None:
@@ -54,6 +63,7 @@ def attempt(function: Callable[..., object], *arguments: object) -> BaseExceptio
     """
     try:
         _remaining.value = sys.getrecursionlimit() + _CALLS_BELOW
+        _c_remaining.value = _C_RECURSION_LIMIT
         ctypes.c_void_p.from_address((_cframe.value or 0) + _CURRENT_FRAME).value = None
         function(*arguments)
     except BaseException as error:

@@ -1,7 +1,8 @@
 """What an interpreter does after a program's last statement, so that its exit code and its last words are the same.
 
 The steps are those of CPython 3.11's and 3.12's pythonrun.c (`outcome`) and of Py_FinalizeEx in pylifecycle.c
-(`finish`), in their order, but only for what the program made: preloaded modules go as they are when the process ends.
+(`finish`), in their order, but only for what the program made: preloaded modules go as they are when the process
+ends. Not done: `sys.is_finalizing()` stays False, and threads and forks that 3.12 refuses at this time still start.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import atexit
 import builtins
 import gc
+import io
 import os
 import signal
 import sys
@@ -23,10 +25,11 @@ vars()["__builtins__"] = dict(vars(builtins))  # for the functions below, whatev
 
 _FLUSH_FAILED = 120
 _KEEPS_LAST_EXCEPTION = _SHOWS_FAILED_EXIT = sys.version_info >= (3, 12)
+_threading: ModuleType | None = None
 _thread_endings = 0
-_log_handlers = 0
 _late_collections = 0
-_flush = methodcaller("flush")
+_write = os.write  # a program may replace it in `os`
+_flush, _shut_down = methodcaller("flush"), methodcaller("_shutdown")
 _count_exit_functions = atexit._ncallbacks
 _no_module = ModuleType("__main__")
 _UnraisableArguments: type[tuple[object, ...]]
@@ -48,14 +51,11 @@ def outcome(error: BaseException | None, namespace: dict[str, object]) -> int:
 def finish(status: int) -> int:
     """End threads, call what is registered for the exit, flush, and drop what the program made; return the status."""
     threading = sys.modules.get("threading")
-    if threading and (_count_thread_endings() != _thread_endings or _count_exit_functions()):
-        failure = attempt(threading._shutdown)
+    if threading is not None and (_count_exit_functions() or _has_threads(threading)):
+        failure = attempt(_shut_down, threading)
         if failure is not None:
             _report_unraisable(failure, threading)
     if _count_exit_functions():
-        attempt(atexit._run_exitfuncs)
-    if _count_log_handlers() != _log_handlers:  # last, as what was registered first: by the import of logging
-        atexit.register(sys.modules["logging"].shutdown)
         attempt(atexit._run_exitfuncs)
     return let_go(status)
 
@@ -103,9 +103,9 @@ def prepare() -> None:
 
 def remember_beginning() -> None:
     """Called last in the zygote: what differs from now in a child is the program's work."""
-    global _thread_endings, _late_collections, _log_handlers
-    _thread_endings = _count_thread_endings()
-    _log_handlers = _count_log_handlers()
+    global _threading, _thread_endings, _late_collections
+    _threading = sys.modules.get("threading")
+    _thread_endings = _count_thread_endings(_threading) if _threading else 0
     _late_collections = _count_late_collections()
 
 
@@ -117,15 +117,21 @@ def _exit_code(error: SystemExit) -> int:
     if isinstance(code, int):
         if -(2**63) <= code < 2**63:
             return code & 0xFF
-        if _SHOWS_FAILED_EXIT:
-            attempt(_show_exception, OverflowError, OverflowError("Python int too large to convert to C long"), None)
+        _show_failed_exit(OverflowError("Python int too large to convert to C long"))
         return 0xFF
     failure = attempt(_write_error, code)
-    _write_error("\n")
-    if failure is not None and _SHOWS_FAILED_EXIT:
+    if attempt(_write_error, "\n") is not None:
+        attempt(_write, 2, b"\n")
+    if failure is not None:
         theirs = failure.__traceback__ and failure.__traceback__.tb_next
-        attempt(_show_exception, type(failure), failure.with_traceback(theirs), theirs)
+        _show_failed_exit(failure.with_traceback(theirs))
     return 1
+
+
+def _show_failed_exit(error: BaseException) -> None:
+    """Show what was wrong with an exit code. In 3.11 it is forgotten."""
+    if _SHOWS_FAILED_EXIT and isinstance(getattr(sys, "stderr", None), io.TextIOWrapper):
+        attempt(_show_exception, type(error), error, error.__traceback__)
 
 
 def _report(error: BaseException) -> int:
@@ -178,15 +184,17 @@ def _drop_program() -> None:
         _clear(module.__dict__)
 
 
-def _count_thread_endings() -> int:
-    """Count what threading._shutdown() waits for (one lock per thread) and calls. To call it is dear in pages."""
-    threading = sys.modules.get("threading")
-    return len(threading._shutdown_locks) + len(threading._threading_atexits) if threading else 0
+def _has_threads(threading: ModuleType) -> bool:
+    """Whether threading._shutdown() has something to do, or is not the one we know. To call it is dear in pages."""
+    return threading is not _threading or _count_thread_endings(threading) != _thread_endings
 
 
-def _count_log_handlers() -> int:
-    logging = sys.modules.get("logging")
-    return len(logging._handlerList) if logging else 0
+def _count_thread_endings(threading: ModuleType) -> int:
+    """Count what it waits for (one lock per thread) and calls."""
+    try:
+        return len(threading._shutdown_locks) + len(threading._threading_atexits)
+    except Exception:  # a program has changed it
+        return -1
 
 
 def _count_late_collections() -> int:

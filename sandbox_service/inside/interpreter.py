@@ -66,7 +66,7 @@ def make_main_module() -> None:
     """
     main = sys.modules["__main__"] = ModuleType("__main__")
     _main_values.update(
-        __loader__=SourceFileLoader("__main__", MAIN), __annotations__={}, __builtins__=builtins, __file__=MAIN
+        __loader__=SourceFileLoader("__main__", MAIN), __annotations__=None, __builtins__=builtins, __file__=MAIN
     )
     main.__dict__.update(dict.fromkeys((*_main_values, "__cached__")))
     if gc.is_tracked(main.__dict__):
@@ -135,8 +135,6 @@ def _forget_what_the_preloaded_remember() -> None:
     atexit.unregister(weakref.finalize._exitfunc)  # type: ignore[attr-defined] # a program's first one registers it
     vars(weakref.finalize)["_registry"].clear()
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-    if logging := sys.modules.get("logging"):
-        atexit.unregister(logging.shutdown)  # it is called at the end (`ending.finish`) if a program has made handlers
     if tempfile := sys.modules.get("tempfile"):
         vars(tempfile).update(_name_sequence=None, tempdir=None)
     if process := sys.modules.get("multiprocessing.process"):
@@ -156,7 +154,7 @@ def renew(seed: int | None) -> None:
         _replace_stream(0)
     gc.freeze()  # what the zygote made since it froze is none of the program's garbage either
     gc.enable()
-    sys.modules["__main__"].__dict__.update(_main_values)
+    sys.modules["__main__"].__dict__.update(_main_values, __annotations__={})
 
 
 def take_arguments(arguments: list[str], environment: dict[str, str]) -> None:

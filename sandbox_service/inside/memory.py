@@ -26,6 +26,8 @@ _IMMORTAL = 0xFFFFFFFF
 _POOL, _POOL_HEADER, _POOL_SIZES = 16 << 10, 48, range(48, 513, 16)
 _BYTES_OVERHEAD = sys.getsizeof(b"")
 _ENOUGH = 10_000
+_FREE_LISTS = 80
+"""PyList_MAXFREELIST."""
 _filling: list[bytes] = []
 
 _libc = ctypes.PyDLL(None)
@@ -54,6 +56,14 @@ def settle(mortal: Sequence[object] = ()) -> None:
     _join()
     _collapse()
     _fill_pools()
+
+
+def fill_free_list() -> None:
+    """Fill CPython's list of lists to be used again, which the zygote's work would: a child could count earlier calls.
+
+    SECURITY: tests/inside/test_faithful_in_the_jail.py, `test_a_call_cannot_count_earlier_ones`.
+    """
+    _ = [[] for _ in range(_FREE_LISTS)]
 
 
 def _make_immortal(mortal: Sequence[object]) -> None:

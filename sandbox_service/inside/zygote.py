@@ -24,7 +24,7 @@ import struct
 import sys
 import time
 
-from sandbox_service.inside import frames, linux, runner, seccomp
+from sandbox_service.inside import frames, linux, memory, runner, seccomp
 from sandbox_service.inside.child import Entrance, Progress, become, rehearse
 from sandbox_service.inside.frames import Doubt, Flag, Frame, Kind, Step
 from sandbox_service.inside.slot import Slot, SlotLost
@@ -79,7 +79,9 @@ class Zygote:
         rehearse(Entrance(self.slots[0], Progress(1), self.filter, self.loopback_filter))
 
     def _entrance(self, slot: Slot) -> Entrance:
-        return Entrance(slot, self.progress, self.filter, self.loopback_filter)
+        entrance = Entrance(slot, self.progress, self.filter, self.loopback_filter)
+        memory.fill_free_list()
+        return entrance
 
     def _watch(self, slot: Slot, fd: int) -> None:
         self.by_fd[fd] = slot

@@ -99,14 +99,14 @@ def build(
         raise SetupError("the image `default` has the default packages; give yours a name of its own: --name NAME")
     files = _requirements(requirements, bare=bare)
     packages = [] if bare else _debian_packages()
-    interpreter = trees.find_interpreter(settings.image_python)
-    key = _key(interpreter, files, packages)
+    interpreters = trees.find_interpreters(settings.image_python)
+    key = _key(interpreters, files, packages)
     if not force and _is_built(settings, name, key):
         return load(name, settings)
     with _changing_images(settings):
         if not force and _is_built(settings, name, key):  # somebody else built it while this one waited
             return load(name, settings)
-        _build(name, interpreter, files, packages, key, settings, progress)
+        _build(name, interpreters, files, packages, key, settings, progress)
         return load(name, settings)
 
 
@@ -160,14 +160,14 @@ def prune(settings: Settings, names: list[str]) -> list[str]:
 
 def _build(
     name: str,
-    interpreter: Path,
+    interpreters: Sequence[Path],
     requirements: list[Path],
     debian_packages: Sequence[str],
     key: str,
     settings: Settings,
     progress: Progress,
 ) -> None:
-    base = trees.find_base(interpreter)
+    base = trees.find_base(interpreters)
     work = Path(tempfile.mkdtemp(prefix=".building-", dir=_images(settings)))
     tree = work / "rootfs"
     try:
@@ -275,10 +275,12 @@ def _debian_packages() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _key(interpreter: Path, requirements: list[Path], debian_packages: Sequence[str]) -> str:
+def _key(interpreters: Sequence[Path], requirements: list[Path], debian_packages: Sequence[str]) -> str:
     """Return a hash of all that a build depends on and that can be told without running anything."""
-    status = interpreter.stat()
-    parts = [_BUILDER, str(interpreter), platform.machine(), status.st_size, status.st_mtime_ns]
+    parts: list[object] = [_BUILDER, platform.machine()]
+    for path in interpreters:
+        status = path.stat()
+        parts += [str(path), status.st_size, status.st_mtime_ns]
     texts = [path.read_text() for path in requirements]
     return hashlib.sha256(json.dumps([*parts, *texts, *debian_packages]).encode()).hexdigest()
 

@@ -8,8 +8,10 @@ copied from the host, byte code is valid whatever a file's time stamp is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,25 +97,41 @@ class Base(NamedTuple):
         return f"/usr/{path.relative_to(self.prefix)}"
 
 
-def find_interpreter(chosen: Path | None) -> Path:
-    """Return what images are made from: `chosen`, or a CPython 3.12 of this machine, or else the service's own.
+def find_interpreters(chosen: Path | None) -> list[Path]:
+    """Return what images can be made from, the best first: `chosen` alone, or a CPython 3.12 of this machine, of the
+    newest patch level, and the service's own. Nothing is run.
 
-    One with immortal objects runs calls for a fifth less (DECISIONS.md). It is looked for in PATH and beside the
-    service's own, where pyenv and uv keep theirs. Nothing is run; a script (pyenv puts one into PATH) is passed over.
+    In an image from 3.12 calls are cheaper (DECISIONS.md). It is looked for where the system has its own and beside the
+    service's, where pyenv and uv keep theirs; not in PATH, which differs between a shell and an init system.
     """
     own = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    beside = [folder / "bin" / _BEST for folder in sorted(Path(sys.base_prefix).parent.glob("*3.12*"))]
-    in_path = [Path(found)] if (found := shutil.which(_BEST)) else []
-    candidates = [chosen] if chosen else [*([own] if own.name == _BEST else []), *in_path, *beside, own]
-    for path in candidates:
-        if path.is_file() and elf.read(path.resolve()) is not None:
-            return path.resolve()
-    if chosen:
-        raise SetupError(f"SANDBOX_IMAGE_PYTHON={chosen} is no interpreter: name its binary, such as /usr/bin/{_BEST}")
-    raise SetupError(f"there is no interpreter at {own}; make the virtual environment anew from a {own.name}")
+    beside = sorted(Path(sys.base_prefix).parent.glob("*3.12.*"), key=_numbers, reverse=True)
+    prefixes = [*beside, Path("/usr/local"), Path("/usr")]
+    others = [prefix / "bin" / _BEST for prefix in prefixes]
+    candidates = [chosen] if chosen else [own] if own.name == _BEST else [*others, own]
+    # SECURITY: it runs as root, so it has to be root's, or of whoever owns the service's (tests/worker/test_rootfs.py).
+    owners = {0, own.stat().st_uid} if own.exists() else {0}
+    found = [path.resolve() for path in candidates if path.is_file() and (chosen or path.stat().st_uid in owners)]
+    if not found and chosen:
+        raise SetupError(f"SANDBOX_IMAGE_PYTHON={chosen} is no file: name an interpreter, such as /usr/bin/{_BEST}")
+    if not found:
+        raise SetupError(f"there is no interpreter at {own}; make the virtual environment anew from a {own.name}")
+    return found
 
 
-def find_base(executable: Path) -> Base:
+def _numbers(path: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", path.name)]
+
+
+def find_base(interpreters: Sequence[Path]) -> Base:
+    """Return the first of them that works. The last one's SetupError says what is wrong with it."""
+    for executable in interpreters[:-1]:
+        with contextlib.suppress(SetupError):
+            return _ask(executable)
+    return _ask(interpreters[-1])
+
+
+def _ask(executable: Path) -> Base:
     """Ask an interpreter where its parts are."""
     try:
         asked = subprocess.run([executable, "-I", "-c", _FACTS], check=True, capture_output=True, text=True)
@@ -123,6 +141,10 @@ def find_base(executable: Path) -> Base:
     if tuple(facts["series"]) not in _SUPPORTED:
         raise SetupError(f"images are made from CPython 3.11 or 3.12; {executable} is {facts['version']}")
     prefix, stdlib, site = (Path(facts[fact]) for fact in ("prefix", "stdlib", "site"))
+    if not (stdlib.is_relative_to(prefix) and site.is_relative_to(prefix)):
+        raise SetupError(
+            f"{executable} is a copy in a virtual environment: name the interpreter in {stdlib.parents[1]}"
+        )
     return Base(executable, prefix, stdlib, site, facts["version"])
 
 

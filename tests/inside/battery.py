@@ -24,7 +24,7 @@ from typing import NamedTuple, Self
 import httpx
 
 from sandbox_service.config import Settings
-from sandbox_service.worker.tree import find_interpreter
+from sandbox_service.worker.tree import find_base, find_interpreters
 
 PROGRAMS = Path(__file__).parent / "programs"
 REPOSITORY = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ WORK_FOLDER = Path("/tmp/work")
 """Where file systems are mounted, in mount namespaces that see it so; the folder itself stays empty."""
 _PATIENCE_S = 40
 
-_found = find_interpreter(Settings().image_python)
+_found = find_base(find_interpreters(Settings().image_python)).executable
 OF_IMAGES = sys.executable if _found == Path(sys._base_executable).resolve() else str(_found)  # type: ignore[attr-defined]
 """What images are made from; where that is the base of this environment, the environment's own, whose packages of the
 machine do not show."""

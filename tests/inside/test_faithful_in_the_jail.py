@@ -63,3 +63,20 @@ def test_a_seed_fixes_the_random_numbers_of_every_library(jailed: Jailed) -> Non
     assert jailed(Program("seeded", seeded), seed=11) == expected
     assert jailed(Program("seeded", seeded), seed=12) != expected
     assert jailed(Program("numbers", NUMBERS), seed=11) == jailed(Program("numbers", NUMBERS), seed=11)
+
+
+def test_a_call_cannot_count_earlier_ones(jailed: Jailed) -> None:
+    """# SECURITY: what a zygote's work leaves in its memory does not grow with the calls that it has served."""
+    count = Program("count", "import sys\nprint(sys.getallocatedblocks())")
+    counted = [int(jailed(count).stdout) for _ in range(60)]
+    assert max(counted[-10:]) - min(counted[:10]) <= 8, counted
+
+
+def test_a_function_with_a_cache_may_recurse(jailed: Jailed) -> None:
+    """Deeper than the first CPythons 3.12 let it: programs that ran with 3.11 do the same."""
+    code = "import functools, sys\nsys.setrecursionlimit(10**6)\n"
+    code += "@functools.cache\ndef f(n):\n    return n and 1 + f(n - 1)\n"
+    assert jailed(Program("cached", code + "print(f(3000))")).stdout == "3000\n"
+    endless = code.replace("n and 1 + f(n - 1)", "f(n + 1)")
+    outcome = jailed(Program("endless", endless + "try: f(0)\nexcept RecursionError as error: print(error)"))
+    assert outcome.status in (0, -11)  # 3.11 has no limit but the stack

@@ -234,39 +234,57 @@ def test_a_folder_that_jails_cannot_enter_is_refused(settings: Settings) -> None
         rootfs.build(Settings(state_dir=private / "state"), quiet, name="tiny", bare=True)
 
 
-def fake_interpreter(folder: Path, *, is_a_script: bool) -> Path:
-    folder.mkdir(parents=True)
-    path = folder / "python3.12"
-    path.write_text("#!/bin/sh\nexit 1\n") if is_a_script else shutil.copy(sys.executable, path)
+def fake_interpreter(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\nexit 1\n")
     path.chmod(0o755)
     return path
 
 
-def test_the_interpreter_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chosen one; else a 3.12, from PATH or from where pyenv keeps its versions; else the service's own."""
-    if sys.version_info >= (3, 12):
-        pytest.skip("the service's own is the best one")
-    own = tmp_path / "versions/3.11.7/bin/python3.11"
-    own.parent.mkdir(parents=True)
-    shutil.copy(sys.executable, own)
+def test_the_interpreters_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chosen one; else a 3.12 from where pyenv keeps its versions, the newest first; last the service's own.
+
+    # SECURITY: what belongs to somebody else is never run as root.
+    """
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = fake_interpreter(tmp_path / "versions/3.11.7/bin" / name)
     monkeypatch.setattr(sys, "base_prefix", str(own.parents[1]))
-    script = fake_interpreter(tmp_path / "shims", is_a_script=True)
-    monkeypatch.setenv("PATH", str(script.parent))
-    assert tree.find_interpreter(None) == own
-    beside = fake_interpreter(tmp_path / "versions/3.12.1/bin", is_a_script=False)
-    assert tree.find_interpreter(None) == beside
-    in_path = fake_interpreter(tmp_path / "usr/bin", is_a_script=False)
-    monkeypatch.setenv("PATH", str(in_path.parent))
-    assert tree.find_interpreter(None) == in_path
-    assert tree.find_interpreter(own) == own
+    older, newer, strangers = (
+        fake_interpreter(tmp_path / f"versions/{version}/bin/python3.12")
+        for version in ("3.12.9", "3.12.10", "3.12.11")
+    )
+    os.chown(strangers, 1234, 1234)
+    found = tree.find_interpreters(None)
+    if name == "python3.12":
+        assert found == [own]
+    else:
+        assert found[:2] == [newer, older]
+        assert found[-1] == own
+        assert strangers not in found
+    assert tree.find_interpreters(older) == [older]
     with pytest.raises(SetupError, match="SANDBOX_IMAGE_PYTHON"):
-        tree.find_interpreter(script)
+        tree.find_interpreters(tmp_path / "missing")
+
+
+def test_an_interpreter_that_does_not_work_is_passed_over(tmp_path: Path) -> None:
+    broken = fake_interpreter(tmp_path / "python3.12")
+    own = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    assert tree.find_base([broken, own]).executable == own
+    with pytest.raises(SetupError, match="does not run"):
+        tree.find_base([broken])
+
+
+def test_a_copy_in_a_virtual_environment_is_refused(tmp_path: Path) -> None:
+    """Its library is elsewhere."""
+    subprocess.run([sys.executable, "-m", "venv", "--copies", "--without-pip", str(tmp_path)], check=True)
+    with pytest.raises(SetupError, match="virtual environment"):
+        tree.find_base([tmp_path / "bin/python"])
 
 
 @pytest.mark.parametrize("binary", ["/bin/true", "/bin/cat"])
 def test_what_is_no_interpreter_is_no_base(binary: str) -> None:
     with pytest.raises(SetupError, match="does not run as a Python interpreter"):
-        tree.find_base(Path(binary))
+        tree.find_base([Path(binary)])
 
 
 def test_the_default_image_is_always_the_default(settings: Settings, wheel: Path) -> None:

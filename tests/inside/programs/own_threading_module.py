@@ -1,0 +1,2 @@
+import threading
+print("mine", threading.x)
