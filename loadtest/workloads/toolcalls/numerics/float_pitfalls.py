@@ -7,6 +7,9 @@ import math
 from decimal import Decimal, getcontext
 
 print(0.1 + 0.2 == 0.3, math.isclose(0.1 + 0.2, 0.3))
-print(sum([0.1]*10), math.fsum([0.1]*10))
+total = 0.0
+for _ in range(10):
+    total += 0.1
+print(total, math.fsum([0.1]*10))
 getcontext().prec = 50
 print(Decimal(2).sqrt())

@@ -1,5 +1,5 @@
 # status: ok
-# stdout: True False OrderedDict([('a', [1, 2, {'b': (3, 4)}])])
+# stdout: True False [('a', [1, 2, {'b': (3, 4)}])]
 
 import copy
 import pickle
@@ -9,4 +9,4 @@ d = OrderedDict(a=[1, 2, {"b": (3, 4)}])
 e = pickle.loads(pickle.dumps(d))
 f = copy.deepcopy(d)
 f["a"].append(5)
-print(e == d, f == d, e)
+print(e == d, f == d, list(e.items()))

@@ -1,6 +1,6 @@
 # status: failed
-# last_error: ImportError: cannot import name 'multicombinations' from 'itertools' (unknown location)
+# last_error: ImportError: cannot import name 'sorted_sublists' from 'itertools' (unknown location)
 
-from itertools import combinations, multicombinations
+from itertools import combinations, sorted_sublists
 
-print(len(list(multicombinations("ABC", 2))))
+print(len(list(sorted_sublists("ABC", 2))))
