@@ -42,7 +42,6 @@ class Settings(BaseSettings):
     run_dir: Path = Field(
         Path("/run/sandbox-service"), description="sockets and folders of running parts; world-searchable"
     )
-
     image_python: Path | None = Field(
         None,
         description="CPython 3.11 or 3.12 that images are made from; unset: a 3.12 if there is one, or the service's",

@@ -104,16 +104,18 @@ def find_interpreters(chosen: Path | None) -> list[Path]:
     In an image from 3.12 calls are cheaper (DECISIONS.md). It is looked for where the system has its own and beside the
     service's, where pyenv and uv keep theirs; not in PATH, which differs between a shell and an init system.
     """
+    if chosen:
+        if not chosen.is_file():
+            raise SetupError(f"SANDBOX_IMAGE_PYTHON={chosen} is no file: name an interpreter, such as /usr/bin/{_BEST}")
+        return [chosen.resolve()]
     own = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
     beside = sorted(Path(sys.base_prefix).parent.glob("*3.12.*"), key=_numbers, reverse=True)
     prefixes = [*beside, Path("/usr/local"), Path("/usr")]
     others = [prefix / "bin" / _BEST for prefix in prefixes]
-    candidates = [chosen] if chosen else [own] if own.name == _BEST else [*others, own]
+    candidates = [own] if own.name == _BEST else [*others, own]
     # SECURITY: it runs as root, so it has to be root's, or of whoever owns the service's (tests/worker/test_rootfs.py).
     owners = {0, own.stat().st_uid} if own.exists() else {0}
-    found = [path.resolve() for path in candidates if path.is_file() and (chosen or path.stat().st_uid in owners)]
-    if not found and chosen:
-        raise SetupError(f"SANDBOX_IMAGE_PYTHON={chosen} is no file: name an interpreter, such as /usr/bin/{_BEST}")
+    found = [path.resolve() for path in candidates if path.is_file() and path.stat().st_uid in owners]
     if not found:
         raise SetupError(f"there is no interpreter at {own}; make the virtual environment anew from a {own.name}")
     return found

@@ -33,7 +33,7 @@ WORK_FOLDER = Path("/tmp/work")
 _PATIENCE_S = 40
 
 _found = find_base(find_interpreters(Settings().image_python)).executable
-OF_IMAGES = sys.executable if _found == Path(sys._base_executable).resolve() else str(_found)  # type: ignore[attr-defined]
+OF_IMAGES = sys.executable if _found == Path(sys.executable).resolve() else str(_found)
 """What images are made from; where that is the base of this environment, the environment's own, whose packages of the
 machine do not show."""
 

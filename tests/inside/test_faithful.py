@@ -47,12 +47,18 @@ def preloaded(python: str) -> Iterator[Forked]:
         yield forked
 
 
+KNOWN_TO_DIFFER = {("python3.12", "preloaded", "builtins_changed")}
+"""3.12's logging.shutdown() needs the `getattr` that the program deletes; cold, logging was never imported."""
+
+
 @pytest.mark.parametrize("name", battery.names())
 @pytest.mark.parametrize("image", ["bare", "preloaded"])
 def test_a_program_ends_as_in_a_cold_interpreter(
-    name: str, image: str, cold: Callable[[str], Outcome], request: pytest.FixtureRequest
+    name: str, image: str, python: str, cold: Callable[[str], Outcome], request: pytest.FixtureRequest
 ) -> None:
     """Same status, standard output and standard error, but for addresses, process numbers and temporary names."""
+    if (os.path.basename(os.path.realpath(python)), image, name) in KNOWN_TO_DIFFER:
+        request.applymarker(pytest.mark.xfail(reason="logging is imported already", strict=True))
     forked: Forked = request.getfixturevalue(image)
     expected, got = cold(name), forked(Program.load(name)).normalised()
     assert got == expected, f"cold: {describe(expected)}\nforked: {describe(got)}"

@@ -3,4 +3,4 @@ builtins.print = lambda *a: __import__("sys").stdout.write("custom\n")
 print("x")
 builtins.open = None
 len = 5
-del builtins.exec, builtins.compile, builtins.isinstance, builtins.type
+del builtins.exec, builtins.compile, builtins.getattr, builtins.isinstance, builtins.type
