@@ -1,9 +1,10 @@
 """Who waits for which call, and how a finished Result reaches them.
 
-One entry per awaited call, no task and no timer of its own, so that tens of thousands cost little. Finished ids come
-as announcements and are fetched many in one round trip. Announcements are hints: every entry is also looked at after
-about 1, 2, 4 ... 10 s and right after its deadline, which heals a lost one and lets the queue expire what never
-started. A Result stays the bytes that the worker wrote. Nothing waits for longer than OVERDUE_S past its deadline.
+One entry per awaited call, no task and no timer of its own, so that tens of thousands cost little. Results come with
+the announcements of their calls' ends; large ones are fetched, many in one round trip. An announcement can be lost:
+every entry is also looked at after about 1, 2, 4 ... 10 s and right after its deadline, which heals that and lets the
+queue expire what never started. A Result stays the bytes that the worker wrote. Nothing waits for longer than OVERDUE_S
+past its deadline.
 
 A call that everybody here went away from is given up: at once if only they knew its id, otherwise after RETURN_S,
 because a client that lost its connection comes back with the same id. The queue then cancels it, unless another
@@ -165,9 +166,13 @@ class Waiting:
 
     async def _listen(self) -> None:
         async for announced in self._queue.finished(self._channel):
-            # Nothing announced: we are connected (again), and what was announced meanwhile is lost.
-            for key in announced or list(self._entries):
-                if key in self._entries:
+            for tenant, call_id, result in announced:
+                if result is not None:
+                    self.settle(tenant, call_id, Record(call_id, "done", result))
+                elif (tenant, call_id) in self._entries:
+                    self._want((tenant, call_id))
+            if not announced:  # we are connected (again), and what was announced meanwhile is lost
+                for key in self._entries:
                     self._want(key)
 
     async def _tick(self) -> None:

@@ -15,6 +15,8 @@ from itertools import pairwise
 from types import CodeType
 from typing import NamedTuple
 
+from sandbox_service.inside import heap
+
 _HUGE_PAGE = 2 << 20
 _MADV_COLLAPSE = 25
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
@@ -47,6 +49,7 @@ def settle(mortal: Sequence[object] = ()) -> None:
 
     `mortal`: what a program can let go of and would notice, if it did not end then.
     """
+    heap.scatter()
     gc.unfreeze()
     gc.collect()
     gc.disable()

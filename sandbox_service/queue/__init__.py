@@ -17,13 +17,14 @@ from sandbox_service.queue.keys import is_permanent_key
 from sandbox_service.queue.letters import DeadLetter
 from sandbox_service.queue.policy import NO_LIMITS, Policy
 from sandbox_service.queue.queue import Queue
-from sandbox_service.queue.records import Execution, Record, State, Submission
+from sandbox_service.queue.records import Ended, Execution, Record, State, Submission
 from sandbox_service.queue.scripts import MAX_ATTEMPTS
 
 __all__ = [
     "MAX_ATTEMPTS",
     "NO_LIMITS",
     "DeadLetter",
+    "Ended",
     "Execution",
     "Policy",
     "Queue",

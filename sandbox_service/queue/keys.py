@@ -17,7 +17,7 @@ KEYS = {
     "WORKER": "worker:",  # per {worker}: its lease, and its images
     "WORKERS": "workers",  # set of names that may have a lease
     "DEAD": "dead",  # stream, bounded: calls that lost their worker twice
-    "DONE": "done:",  # channel per gateway
+    "ENDED": "ended:",  # channel per gateway: calls that ended, with their Results
     "CANCEL": "cancel:",  # channel per worker
 }
 _PERMANENT = ("WORK", "LANES", "TURNS", "TENANT", "BACKLOG", "WORKERS", "DEAD")

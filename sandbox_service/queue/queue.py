@@ -21,12 +21,15 @@ from sandbox_service.queue.link import PATIENCE_S, Link, jittered
 from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.policy import NO_LIMITS, Policy
 from sandbox_service.queue.records import (
+    Ended,
     Execution,
     Record,
     State,
     Submission,
+    ended_of,
     executions_of,
     micros,
+    names_of,
     packed,
     records_of,
     state_of,
@@ -168,13 +171,13 @@ class Queue:
                 start = last and b"(" + last
         return total
 
-    async def finished(self, notify: str) -> AsyncIterator[list[tuple[str, str]]]:
-        """Announcements to this gateway: lists of (tenant, id). A hint only: reconnects lose some, so poll as well.
+    async def finished(self, notify: str) -> AsyncIterator[list[Ended]]:
+        """Announcements to this gateway. Reconnects lose some, so poll as well.
 
         An empty list comes after each (re)connect: from now on announcements arrive, earlier ones may be lost.
         """
-        async for message in self._link.listen(self._keys["DONE"] + notify):
-            yield _names(message)
+        async for message in self._link.listen(self._keys["ENDED"] + notify):
+            yield [] if message is None else ended_of(message)
 
     async def depth(self) -> int:
         """Calls that no worker has claimed yet."""
@@ -311,10 +314,11 @@ class Queue:
         """
         told: set[Execution] = set()
         async for message in self._link.listen(self._keys["CANCEL"] + worker, tick_s=CANCEL_POLL_S):
-            held = [self._held[name] for name in _names(message) if name in self._held]
             told.intersection_update(self._held.values())
             if message is None:
                 held = await self._flagged([each for each in self._held.values() if each not in told])
+            else:
+                held = [self._held[name] for name in names_of(message) if name in self._held]
             for execution in held:
                 told.add(execution)
                 yield execution.tenant, execution.id
@@ -404,10 +408,6 @@ class Queue:
         except Unavailable:
             return []
         return [each for each, flag in zip(executions, flags, strict=True) if flag is not None]
-
-
-def _names(message: bytes | None) -> list[tuple[str, str]]:
-    return [] if message is None else [(tenant, call_id) for tenant, call_id in json.loads(message)]
 
 
 def _millis(seconds: float) -> int:

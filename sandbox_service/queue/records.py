@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 State = Literal["queued", "running", "done", "gone"]
 """`gone`: it was done, and its Result has passed its time to live."""
@@ -71,6 +71,15 @@ class Record:
     result: bytes | None
 
 
+class Ended(NamedTuple):
+    """A call that ended, as it is announced."""
+
+    tenant: str
+    id: str
+    result: bytes | None
+    """As in a Record; None: too large to be announced."""
+
+
 def state_of(reply: bytes | None) -> State | None:
     return None if reply is None else _STATES[reply]
 
@@ -102,6 +111,31 @@ def executions_of(reply: Sequence[Any]) -> list[Execution]:
         times = int(age) / 1e6, int(queued) / 1e6, int(remaining) / 1e6
         executions.append(Execution(tenant.decode(), call_id.decode(), int(attempt), payload, *times))
     return executions
+
+
+def names_of(message: bytes) -> list[tuple[str, str]]:
+    """Read an announcement of (tenant, id)."""
+    texts = _texts_of(message)
+    return [(tenant.decode(), call_id.decode()) for tenant, call_id in zip(texts[::2], texts[1::2], strict=True)]
+
+
+def ended_of(message: bytes) -> list[Ended]:
+    """Read an announcement of (tenant, id, result)."""
+    texts = _texts_of(message)
+    return [
+        Ended(tenant.decode(), call_id.decode(), unpacked(result or None))
+        for tenant, call_id, result in zip(texts[::3], texts[1::3], texts[2::3], strict=True)
+    ]
+
+
+def _texts_of(message: bytes) -> list[bytes]:
+    texts, at = [], 0
+    while at < len(message):
+        begin = message.index(b":", at) + 1
+        end = begin + int(message[at : begin - 1])
+        texts.append(message[begin:end])
+        at = end
+    return texts
 
 
 def micros(seconds: float) -> int:

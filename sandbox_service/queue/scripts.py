@@ -15,6 +15,8 @@ WAKE_TTL_MS = 60_000
 _DEAD_LETTERS = 1_000
 _LETTER_BYTES = 256 * 2**10
 """A dead letter keeps its call, to be replayed, up to this size."""
+_ANNOUNCED_BYTES = 4 * 2**10
+"""A result up to this size is in the announcement of its call's end; a gateway fetches larger ones."""
 _MEMORY = 128
 """How long a tenant's calls take is a mean over about this many of them."""
 _NAMES = ("submit", "fetch", "claim", "finish", "retry", "release", "cancel", "recover", "sweep", "depth")
@@ -35,6 +37,7 @@ def load_scripts(keys: dict[str, str], result_ttl_s: float) -> dict[str, Script]
         "MOST_ATTEMPTS": MAX_ATTEMPTS,
         "DEAD_LETTERS": _DEAD_LETTERS,
         "LETTER_BYTES": _LETTER_BYTES,
+        "ANNOUNCED_BYTES": _ANNOUNCED_BYTES,
         "MEMORY": _MEMORY,
         "WAKE_TTL_MS": WAKE_TTL_MS,
         "RESULT_TTL_MS": round(result_ttl_s * 1000),

@@ -11,7 +11,7 @@ from sandbox_service.errors import ServiceFault, Unavailable
 from sandbox_service.gateway import waiting
 from sandbox_service.gateway.wait import Wait
 from sandbox_service.gateway.waiting import Waiting
-from sandbox_service.queue import Record
+from sandbox_service.queue import Ended, Record
 from tests.conftest import WaitUntil
 
 
@@ -19,12 +19,12 @@ class FakeQueue:
     """Only what Waiting asks of a queue, so that a test decides what is announced and what is known."""
 
     def __init__(self) -> None:
-        self.announcements: asyncio.Queue[list[tuple[str, str]]] = asyncio.Queue()
+        self.announcements: asyncio.Queue[list[Ended]] = asyncio.Queue()
         self.records: dict[str, Record | None] = {}
         self.fetched: list[list[str]] = []
         self.fault: Exception | None = None
 
-    async def finished(self, channel: str) -> AsyncIterator[list[tuple[str, str]]]:
+    async def finished(self, channel: str) -> AsyncIterator[list[Ended]]:
         while True:
             yield await self.announcements.get()
 
@@ -82,23 +82,30 @@ async def test_a_reconnect_looks_at_everything_at_once(waits: Waiting, queue: Fa
 
 
 async def test_many_results_come_in_few_round_trips(waits: Waiting, queue: FakeQueue) -> None:
-    """1,000 announced ids are fetched 256 at a time."""
+    """1,000 calls whose results were too large to be announced are fetched 256 at a time."""
     ids = [str(number) for number in range(1000)]
     with begin(waits, *ids) as wait:
         for call_id in ids:
             queue.finish(call_id)
-            queue.announcements.put_nowait([("t", call_id)])
+            queue.announcements.put_nowait([Ended("t", call_id, None)])
         await wait.all()
     assert len(queue.fetched) < 30
     assert max(map(len, queue.fetched)) <= waiting.FETCH_MANY
 
 
+async def test_an_announced_result_is_not_fetched(waits: Waiting, queue: FakeQueue) -> None:
+    with begin(waits, "x", "y") as wait:
+        queue.announcements.put_nowait([Ended("t", "x", b"1"), Ended("t", "y", b"2")])
+        assert await wait.all() == [b"1", b"2"]
+    assert queue.fetched == []
+
+
 async def test_announcements_of_strangers_cost_nothing(waits: Waiting, queue: FakeQueue) -> None:
     """Nobody waits for them: they are not fetched."""
-    queue.announcements.put_nowait([("t", "stranger")])
+    queue.announcements.put_nowait([Ended("t", "stranger", None), Ended("t", "another", b"{}")])
     with begin(waits, "x") as wait:
         queue.finish("x")
-        queue.announcements.put_nowait([("other", "x"), ("t", "x")])
+        queue.announcements.put_nowait([Ended("other", "x", b"wrong"), Ended("t", "x", None)])
         await wait.all()
     assert queue.fetched == [["x"]]
 
@@ -139,10 +146,10 @@ async def test_results_stay_in_place(waits: Waiting, queue: FakeQueue) -> None:
     """`some` gives (index, Result) as they come, each once; `all` would keep the order."""
     with begin(waits, "a", "b", "c") as wait:
         queue.finish("b")
-        queue.announcements.put_nowait([("t", "b")])
+        queue.announcements.put_nowait([Ended("t", "b", None)])
         assert await wait.some() == [(1, b"{}")]
         queue.finish("a")
         queue.finish("c")
-        queue.announcements.put_nowait([("t", "a"), ("t", "c"), ("t", "b")])
+        queue.announcements.put_nowait([Ended("t", each, None) for each in ("a", "c", "b")])
         assert sorted(await wait.some()) == [(0, b"{}"), (2, b"{}")]
     assert len(waits) == 0

@@ -17,7 +17,7 @@ import pytest
 from sandbox_service.config import Settings
 from sandbox_service.embedded import EmbeddedServer
 from sandbox_service.errors import ServiceFault, Unavailable
-from sandbox_service.queue import Queue, Record
+from sandbox_service.queue import Ended, Queue, Record
 from tests.queue.conftest import MakeQueue, fetch_one, submission
 
 WaitUntil = Callable[..., Awaitable[None]]
@@ -148,7 +148,7 @@ async def test_nothing_accepted_is_lost_when_the_server_is_killed(
     """SIGKILL and restart: queued, running and finished calls are all still there, and go on by themselves."""
     queue = await make_queue(own_server.url)
     await queue.join("w1", {"default": "hash"})
-    heard: list[list[tuple[str, str]]] = []
+    heard: list[list[Ended]] = []
 
     async def listen() -> None:
         async for message in queue.finished("g"):

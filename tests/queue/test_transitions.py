@@ -11,7 +11,7 @@ import redis.asyncio
 
 from sandbox_service.errors import Conflict, Overloaded
 from sandbox_service.models import Status
-from sandbox_service.queue import Queue, Record
+from sandbox_service.queue import Ended, Queue, Record
 from sandbox_service.queue.records import PACKED_UP_TO
 from tests.queue.conftest import MakeQueue, fetch_one, result_of, submission
 
@@ -238,7 +238,7 @@ async def test_a_result_past_its_time_is_gone_and_then_unknown(make_queue: MakeQ
 
 async def test_ends_are_announced_to_everyone_who_asked(queue: Queue, make_queue: MakeQueue) -> None:
     """Submitter, fetcher and repeater each hear of the end once, in one message for many calls; others nothing."""
-    heard: dict[str, list[list[tuple[str, str]]]] = {"g1": [], "g2": [], "g3": [], "g4": []}
+    heard: dict[str, list[list[Ended]]] = {"g1": [], "g2": [], "g3": [], "g4": []}
 
     async def listen(channel: str) -> None:
         async for message in queue.finished(channel):
@@ -259,5 +259,21 @@ async def test_ends_are_announced_to_everyone_who_asked(queue: Queue, make_queue
                 await asyncio.sleep(0.005)
         for task in tasks:
             task.cancel()
-    both = [("t", "a"), ("t", "b")]
+    both = [Ended("t", "a", b"r"), Ended("t", "b", b"r")]
     assert heard == {"g1": [[], both], "g2": [[], both[1:]], "g3": [[], both[:1]], "g4": [[]]}
+
+
+async def test_an_announcement_brings_the_result_unless_it_is_large(queue: Queue) -> None:
+    """As it was stored: any bytes, compressed or not, of several calls in one message."""
+    results = [b'{"a":"\x00:\xff"}', b"1:", zlib.compress(b"{}"), b"7" * 100_000, os.urandom(100_000)]
+    names = [str(number) for number in range(len(results))]
+    heard = queue.finished("g")
+    async with asyncio.timeout(5):
+        assert await anext(heard) == []
+        await queue.submit("t", [submission(name) for name in names], notify="g")
+        executions = await queue.claim("w1", len(names), wait_s=0)
+        await queue.finish("w1", list(zip(executions, results, strict=True)))
+        assert await anext(heard) == [
+            Ended("t", name, result if name != names[-1] else None) for name, result in zip(names, results, strict=True)
+        ]
+    await heard.aclose()  # type: ignore[attr-defined]

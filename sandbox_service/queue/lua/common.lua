@@ -17,7 +17,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
 local acknowledged = {} -- lane -> entries to take out of it at the end of the script
-local announced = {} -- channel -> {{tenant, id}, ...} to publish at the end of the script
+local announced = {} -- channel -> texts to publish at the end of the script
 
 local function append(lists, name, item)
   local list = lists[name]
@@ -26,6 +26,14 @@ local function append(lists, name, item)
     lists[name] = list
   end
   list[#list + 1] = item
+end
+
+-- Texts for a channel, each with its length before it, so that a result can be any bytes.
+local function announce(channel, ...)
+  for _, text in ipairs({ ... }) do
+    append(announced, channel, #text .. ':')
+    append(announced, channel, text)
+  end
 end
 
 local function lane_of(image, class, tenant)
@@ -61,8 +69,8 @@ local function flush()
     redis.call('XACK', lane, GROUP, unpack(entries))
     redis.call('XDEL', lane, unpack(entries))
   end
-  for channel, pairs_of_names in pairs(announced) do
-    redis.call('PUBLISH', channel, cjson.encode(pairs_of_names))
+  for channel, texts in pairs(announced) do
+    redis.call('PUBLISH', channel, table.concat(texts))
   end
   for tenant, fields in pairs(changes) do
     for field, by in pairs(fields) do
@@ -158,7 +166,7 @@ local function conclude(call, result)
   drop_entry(call.lane, call.entry)
   for holder in string.gmatch(call.notify, '%S+') do
     if holder ~= TICKET then
-      append(announced, DONE .. holder, { call.tenant, call.id })
+      announce(ENDED .. holder, call.tenant, call.id, #result <= ANNOUNCED_BYTES and result or '')
     end
   end
   call.state = 'done'
