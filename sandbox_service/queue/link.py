@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as LostConnection
@@ -33,6 +34,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as NoAnswer
 
 from sandbox_service.errors import ServiceFault, SetupError, Unavailable
+from sandbox_service.queue.ear import hear
 from sandbox_service.queue.line import Line
 from sandbox_service.queue.outage import Outage
 from sandbox_service.queue.scripts import Script
@@ -58,7 +60,7 @@ class Link:
         self._tasks: set[asyncio.Task[Any]] = set()
         try:
             # No retries inside the client: they would hide a lost subscription, and each caller's patience differs.
-            pool = BlockingConnectionPool.from_url(
+            self._pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=_CONNECTIONS,
                 timeout=SOCKET_TIMEOUT_S,
@@ -69,8 +71,8 @@ class Link:
             )
         except ValueError as error:
             raise SetupError(f"SANDBOX_REDIS_URL {self._where!r} is not valid: {error}") from error
-        self.client = Redis.from_pool(pool)
-        self._line = Line(pool, SOCKET_TIMEOUT_S)
+        self.client = Redis.from_pool(self._pool)
+        self._line = Line(self._pool, SOCKET_TIMEOUT_S)
 
     async def check(self) -> None:
         """Refuse a server that would lose calls (SetupError); Unavailable if there is none."""
@@ -145,21 +147,19 @@ class Link:
         """Messages of a channel, for ever; None after each (re)connect, and after each `tick_s` without a message."""
         outage = Outage(f"listening to {channel}")
         while True:
-            pubsub = self.client.pubsub(ignore_subscribe_messages=True)
+            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
             try:
-                await self._aside(pubsub.subscribe(channel))
+                await self._aside(connection.connect())  # type: ignore[no-untyped-call]
+                heard = hear(connection, channel, tick_s=tick_s or SOCKET_TIMEOUT_S, patience_s=SOCKET_TIMEOUT_S)
+                yield await anext(heard)
                 outage.over()
-                yield None
-                while True:
-                    message = await self._aside(pubsub.get_message(timeout=tick_s or SOCKET_TIMEOUT_S))
-                    if message is not None:
-                        yield message["data"]
-                    elif tick_s is not None:
-                        yield None
+                async for message in heard:
+                    if message is not None or tick_s is not None:
+                        yield message
             except RedisError as error:
                 outage.because(self.fault(error))
             finally:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                connection._close()  # type: ignore[no-untyped-call]
             await asyncio.sleep(jittered(0.5))
 
     async def _aside(self, work: Coroutine[Any, Any, _T]) -> _T:

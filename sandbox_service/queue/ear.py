@@ -1,0 +1,63 @@
+"""Messages of one channel, read from a connection of their own without redis-py's layers, a task and a timer for each.
+
+redis-py makes the connection. Whoever listens also hears when nothing was said: a server that is silent is asked for a
+sign of life, and given up without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import InvalidResponse
+from redis.exceptions import TimeoutError as NoAnswer
+
+_PIECE = 1 << 16
+_NOTHING = object()
+
+
+async def hear(
+    connection: AbstractConnection, channel: str, *, tick_s: float, patience_s: float
+) -> AsyncIterator[bytes | None]:
+    """Subscribe; None when that is confirmed, and later after each `tick_s` without a message. It ends by a RedisError.
+
+    The connection is the caller's, who closes it. LostConnection: it ended; NoAnswer: silent for `patience_s` twice.
+    """
+    stream, writer = connection._reader, connection._writer
+    assert stream is not None
+    assert writer is not None
+    parser = hiredis.Reader(
+        protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
+    )
+    writer.write(hiredis.pack_command(("SUBSCRIBE", channel)))  # type: ignore[arg-type]
+    silent_s, is_subscribed = 0.0, False
+    while True:
+        try:
+            async with asyncio.timeout(tick_s):
+                piece = await stream.read(_PIECE)
+        except TimeoutError:
+            silent_s += tick_s
+            if silent_s >= 2 * patience_s:
+                raise NoAnswer(f"no sign of life for {silent_s:g} s") from None
+            if silent_s >= patience_s:
+                writer.write(hiredis.pack_command(("PING",)))
+            if is_subscribed:
+                yield None
+            continue
+        except OSError as failure:
+            raise LostConnection(f"the connection was lost: {failure}") from failure
+        if not piece:
+            raise LostConnection("the server closed the connection")
+        silent_s = 0.0
+        parser.feed(piece)
+        while (reply := parser.gets()) is not _NOTHING:
+            if isinstance(reply, Exception):
+                raise reply
+            if isinstance(reply, list) and reply[0] == b"message":
+                yield reply[2]
+            elif isinstance(reply, list) and reply[0] == b"subscribe":
+                is_subscribed = True
+                yield None
