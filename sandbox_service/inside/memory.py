@@ -2,7 +2,7 @@
 
 Tried without gain: filling the holes in the C library's heap as well; MADV_POPULATE_WRITE of what a call writes to;
 private pages in code mappings, so that a fork copies their page tables (50 faults fewer, but a fork of numpy + sympy
-0.4 ms longer); the interpreter's code on huge pages (40 faults fewer, 2 % of a call, and `perf` cannot name it).
+0.4 ms longer).
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from sandbox_service.inside import heap
 _HUGE_PAGE = 2 << 20
 _MADV_COLLAPSE = 25
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
+_MAP_PRIVATE_ANONYMOUS = 0x22
+_MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
+_PAGE, _PRESENT = 4 << 10, 63
+"""Of an entry of /proc/self/pagemap: the bit that says that the page is there."""
 
 _IMMORTAL = 0xFFFFFFFF
 """The lower four of a reference count's eight bytes, in an object that is immortal."""
@@ -34,6 +38,10 @@ _filling: list[bytes] = []
 
 _libc = ctypes.PyDLL(None)
 _libc.madvise.argtypes = _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.mmap.restype = _libc.mremap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
 class _Mapping(NamedTuple):
@@ -58,6 +66,7 @@ def settle(mortal: Sequence[object] = ()) -> None:
     gc.freeze()
     _join()
     _collapse()
+    _enlarge_code()
     _fill_pools()
 
 
@@ -135,6 +144,41 @@ def _collapse() -> None:
     A kernel may refuse; then it only costs more.
     """
     for mapping in _mappings():
-        start, end = -(-mapping.start // _HUGE_PAGE) * _HUGE_PAGE, mapping.end // _HUGE_PAGE * _HUGE_PAGE
-        if mapping.rights == "rw-p" and mapping.inode == "0" and start < end:
-            _libc.madvise(start, end - start, _MADV_COLLAPSE)
+        if mapping.rights == "rw-p" and mapping.inode == "0" and (pages := _huge_pages(mapping)):
+            _libc.madvise(pages.start, len(pages) * _HUGE_PAGE, _MADV_COLLAPSE)
+
+
+def _enlarge_code() -> None:
+    """Put code that is in use on huge pages, as copies: a child runs it without a fault for each 16 pages of the file,
+    and neither its fork nor its end goes through an entry for each. `perf` cannot name it any more.
+
+    Only what fills a huge page can be: of libpython four fifths, where the file system aligns it.
+    """
+    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+        for mapping in _mappings():
+            if mapping.rights == "r-xp" and mapping.inode != "0":
+                for start in _huge_pages(mapping):
+                    pagemap.seek(start // _PAGE * 8)
+                    entries = memoryview(pagemap.read(_HUGE_PAGE // _PAGE * 8)).cast("Q")
+                    if sum(entry >> _PRESENT for entry in entries) * 2 > len(entries):
+                        _replace_by_huge_page(start)
+
+
+def _replace_by_huge_page(start: int) -> None:
+    """Whatever the kernel refuses leaves things as they are."""
+    room = _libc.mmap(None, 2 * _HUGE_PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
+    copy = _round_up(room)
+    ctypes.memmove(copy, start, _HUGE_PAGE)
+    is_huge = _libc.madvise(copy, _HUGE_PAGE, _MADV_COLLAPSE) == 0
+    if is_huge and _libc.mprotect(copy, _HUGE_PAGE, _PROT_READ | _PROT_EXEC) == 0:
+        _libc.mremap(copy, _HUGE_PAGE, _HUGE_PAGE, _MREMAP_MAYMOVE | _MREMAP_FIXED, start)  # at once, or not at all
+    _libc.munmap(room, 2 * _HUGE_PAGE)
+
+
+def _huge_pages(mapping: _Mapping) -> range:
+    """Addresses of the huge pages that lie in it as a whole."""
+    return range(_round_up(mapping.start), mapping.end - _HUGE_PAGE + 1, _HUGE_PAGE)
+
+
+def _round_up(address: int) -> int:
+    return -(-address // _HUGE_PAGE) * _HUGE_PAGE
