@@ -118,7 +118,9 @@ def _add(samples: Samples, part: str | None, pid: int, chain: Sequence[tuple[str
 def kind_of(chain: Sequence[tuple[str, str]]) -> tuple[str, str | None]:
     """The kind of work of a call chain, innermost function first; in the kernel also what led there."""
     if "kernel" not in chain[0][1]:
-        return "interpreter" if Path(chain[0][1]).name.startswith(("libpython", "python3")) else "native code", None
+        # perf-PID.map is what `perf` has for code in anonymous memory: here the interpreter's, on huge pages.
+        is_interpreter = Path(chain[0][1]).name.startswith(("libpython", "python3", "perf-"))
+        return "interpreter" if is_interpreter else "native code", None
     kernel = [name for name, image in chain if "kernel" in image]
     if any(name.endswith("exc_page_fault") for name in kernel):
         return "page faults", "page fault"

@@ -7,6 +7,11 @@ stdout, stderr, minor page faults). Each program gets a fresh file system on /tm
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # as the real one does
+    from sandbox_service.inside import heap
+
+    heap.gather()
+
 import ctypes
 import json
 import marshal

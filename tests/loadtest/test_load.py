@@ -166,6 +166,9 @@ python3.11 11/11 cpu-clock:
 \tffffffff81f1a3c0 __x64_sys_umount ([kernel.kallsyms])
 \tffffffff81601285 do_syscall_64 ([kernel.kallsyms])
 
+python3.11 11/11 cpu-clock:
+\t    7f12bd8423cd [unknown] (/tmp/perf-11.map)
+
 a b 40/40 cpu-clock:
 \t    7f12bd8423cd main (/usr/bin/true)
 
@@ -174,9 +177,9 @@ swapper     0/0     cpu-clock:
 """
     found = samples.Samples()
     samples.read(text.splitlines(), {10: "zygote", 11: "init"}, found)
-    assert found.kinds == {"child": {"page faults": 1}, "init": {"system calls": 1}}
+    assert found.kinds == {"child": {"page faults": 1}, "init": {"system calls": 1, "interpreter": 1}}
     assert found.functions["child"] == {"do_wp_page (page fault)": 1}
-    assert found.functions["init"] == {"mntput (umount)": 1}
+    assert found.functions["init"] == {"mntput (umount)": 1, "perf-11": 1}
     assert (found.idle, found.others) == (1, 1)
 
 
