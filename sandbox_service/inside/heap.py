@@ -42,12 +42,12 @@ def gather() -> None:
     raw = _Allocator()
     ctypes.pythonapi.PyMem_GetAllocator(_RAW, ctypes.byref(raw))
     ctypes.pythonapi.PyObject_GetArenaAllocator(ctypes.byref(_own))
-    _anchors.extend(gc.get_objects())
+    arenas = ctypes.byref(_ArenaAllocator(raw.ctx, raw.malloc, raw.free))
     _to_huge_page()
     # It maps what is large apart, until a block of that size was freed for the first time (mallopt(3)).
     _libc.free(_libc.malloc(_ARENA + 2 * _PAGE))
-    arenas = _ArenaAllocator(None, raw.malloc, raw.free)
-    ctypes.pythonapi.PyObject_SetArenaAllocator(ctypes.byref(arenas))
+    _anchors.extend(gc.get_objects())
+    ctypes.pythonapi.PyObject_SetArenaAllocator(arenas)
 
 
 def scatter() -> None:

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from types import CodeType
 from typing import NamedTuple
@@ -22,6 +23,7 @@ _MADV_COLLAPSE = 25
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
+_FAILED = (1 << 64) - 1
 _PAGE, _PRESENT = 4 << 10, 63
 """Of an entry of /proc/self/pagemap: the bit that says that the page is there."""
 
@@ -154,7 +156,7 @@ def _enlarge_code() -> None:
 
     Only what fills a huge page can be: of libpython four fifths, where the file system aligns it.
     """
-    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
+    with suppress(OSError), open("/proc/self/pagemap", "rb", buffering=0) as pagemap:  # a kernel may not have it
         for mapping in _mappings():
             if mapping.rights == "r-xp" and mapping.inode != "0":
                 for start in _huge_pages(mapping):
@@ -165,13 +167,15 @@ def _enlarge_code() -> None:
 
 
 def _replace_by_huge_page(start: int) -> None:
-    """Whatever the kernel refuses leaves things as they are."""
+    """If the kernel refuses, things are as they were."""
     room = _libc.mmap(None, 2 * _HUGE_PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
+    if room == _FAILED:
+        return
     copy = _round_up(room)
     ctypes.memmove(copy, start, _HUGE_PAGE)
     is_huge = _libc.madvise(copy, _HUGE_PAGE, _MADV_COLLAPSE) == 0
     if is_huge and _libc.mprotect(copy, _HUGE_PAGE, _PROT_READ | _PROT_EXEC) == 0:
-        _libc.mremap(copy, _HUGE_PAGE, _HUGE_PAGE, _MREMAP_MAYMOVE | _MREMAP_FIXED, start)  # at once, or not at all
+        _libc.mremap(copy, _HUGE_PAGE, _HUGE_PAGE, _MREMAP_MAYMOVE | _MREMAP_FIXED, start)
     _libc.munmap(room, 2 * _HUGE_PAGE)
 
 

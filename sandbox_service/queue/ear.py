@@ -15,6 +15,8 @@ from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as NoAnswer
 
+from sandbox_service.queue.line import send
+
 _PIECE = 1 << 16
 _NOTHING = object()
 
@@ -32,18 +34,20 @@ async def hear(
     parser = hiredis.Reader(
         protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
     )
-    writer.write(hiredis.pack_command(("SUBSCRIBE", channel)))  # type: ignore[arg-type]
+    send(writer, "SUBSCRIBE", channel)
     silent_s, is_subscribed = 0.0, False
     while True:
         try:
             async with asyncio.timeout(tick_s):
                 piece = await stream.read(_PIECE)
-        except TimeoutError:
+        except TimeoutError as failure:
+            if stream.exception() is not None:  # it was the system's: nothing came for so long that the kernel gave up
+                raise LostConnection(f"the connection was lost: {failure}") from failure
             silent_s += tick_s
             if silent_s >= 2 * patience_s:
                 raise NoAnswer(f"no sign of life for {silent_s:g} s") from None
             if silent_s >= patience_s:
-                writer.write(hiredis.pack_command(("PING",)))
+                send(writer, "PING")
             if is_subscribed:
                 yield None
             continue

@@ -18,7 +18,7 @@ KEYS = {
     "WORKERS": "workers",  # set of names that may have a lease
     "DEAD": "dead",  # stream, bounded: calls that lost their worker twice
     "ENDED": "ended:",  # channel per gateway: calls that ended, with their Results
-    "CANCEL": "cancel:",  # channel per worker
+    "CANCELS": "cancels:",  # channel per worker: calls to kill
 }
 _PERMANENT = ("WORK", "LANES", "TURNS", "TENANT", "BACKLOG", "WORKERS", "DEAD")
 

@@ -43,8 +43,11 @@ class Line:
             await self._open()
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked.append(answer)
-        self._writer.write(hiredis.pack_command(words))  # type: ignore[arg-type]
-        self._silence.light()
+        try:
+            send(self._writer, *words)
+            self._silence.light()
+        except LostConnection as error:
+            self._fail(error)
         return await answer
 
     async def settle(self) -> None:
@@ -102,6 +105,14 @@ class Line:
         asked, self._asked = self._asked, deque()
         for answer in asked:
             _settle(answer, error)
+
+
+def send(writer: asyncio.StreamWriter, *words: str | bytes | int) -> None:
+    """Write a command. LostConnection: the connection has just ended, of which its reader will hear next."""
+    try:
+        writer.write(hiredis.pack_command(words))  # type: ignore[arg-type]
+    except (OSError, RuntimeError) as failure:  # the second is uvloop's
+        raise LostConnection(f"the connection was lost: {failure}") from failure
 
 
 def _settle(answer: asyncio.Future[Any], reply: Any) -> None:

@@ -313,12 +313,13 @@ class Queue:
         connection, or by coming while the answer of its claim was under way.
         """
         told: set[Execution] = set()
-        async for message in self._link.listen(self._keys["CANCEL"] + worker, tick_s=CANCEL_POLL_S):
+        async for message in self._link.listen(self._keys["CANCELS"] + worker, tick_s=CANCEL_POLL_S):
             told.intersection_update(self._held.values())
-            if message is None:
+            names = None if message is None else names_of(message)
+            if names is None:  # also after a message that cannot be read: the flags tell
                 held = await self._flagged([each for each in self._held.values() if each not in told])
             else:
-                held = [self._held[name] for name in names_of(message) if name in self._held]
+                held = [self._held[name] for name in names if name in self._held]
             for execution in held:
                 told.add(execution)
                 yield execution.tenant, execution.id

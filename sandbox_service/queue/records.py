@@ -113,10 +113,13 @@ def executions_of(reply: Sequence[Any]) -> list[Execution]:
     return executions
 
 
-def names_of(message: bytes) -> list[tuple[str, str]]:
-    """Read an announcement of (tenant, id)."""
-    texts = _texts_of(message)
-    return [(tenant.decode(), call_id.decode()) for tenant, call_id in zip(texts[::2], texts[1::2], strict=True)]
+def names_of(message: bytes) -> list[tuple[str, str]] | None:
+    """Read an announcement of (tenant, id); None if it is none."""
+    try:
+        texts = [text.decode() for text in _texts_of(message)]
+        return list(zip(texts[::2], texts[1::2], strict=True))
+    except ValueError:
+        return None
 
 
 def ended_of(message: bytes) -> list[Ended]:

@@ -55,6 +55,18 @@ async def test_a_running_call_is_announced_to_its_worker(queue: Queue, wait_unti
     assert await fetch_one(queue, "a") == Record("a", "done", b"killed")
 
 
+async def test_a_message_that_is_no_cancellation_ends_nothing(queue: Queue, wait_until: WaitUntil) -> None:
+    """As one of another version would be: what is to be killed is looked up instead."""
+    await queue.submit("t", [submission("a")], notify="g")
+    await queue.claim("w1", 1, wait_s=0)
+    channel = queue._keys["CANCELS"] + "w1"
+    async with Listener(queue, "w1") as listener:
+        for message in (b'[["t", "a"]]', b"1:t", b"x:", b"1:t1:\xff", b"9"):
+            await queue._link.command("PUBLISH", channel, message)
+        await queue.cancel("t", ["a"])
+        await wait_until(lambda: ("t", "a") in listener.heard)
+
+
 async def test_a_cancellation_that_nobody_heard_is_found(queue: Queue, wait_until: WaitUntil) -> None:
     """The worker was not connected when the message came: the flag tells it."""
     await queue.submit("t", [submission("a")], notify="g")

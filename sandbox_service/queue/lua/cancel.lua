@@ -11,7 +11,7 @@ local function cancel(call)
     conclude_ourselves(call, CANCELLED)
   elseif call.state == 'running' then
     redis.call('HSET', call.key, 'cancel', 1)
-    announce(CANCEL .. call.owner, call.tenant, call.id)
+    announce(CANCELS .. call.owner, call.tenant, call.id)
   end
 end
 
