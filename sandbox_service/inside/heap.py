@@ -43,7 +43,7 @@ def gather() -> None:
     ctypes.pythonapi.PyMem_GetAllocator(_RAW, ctypes.byref(raw))
     ctypes.pythonapi.PyObject_GetArenaAllocator(ctypes.byref(_own))
     arenas = ctypes.byref(_ArenaAllocator(raw.ctx, raw.malloc, raw.free))
-    _to_huge_page()
+    to_huge_page()
     # It maps what is large apart, until a block of that size was freed for the first time (mallopt(3)).
     _libc.free(_libc.malloc(_ARENA + 2 * _PAGE))
     _anchors.extend(gc.get_objects())
@@ -56,9 +56,8 @@ def scatter() -> None:
     if _anchors:
         ctypes.pythonapi.PyObject_SetArenaAllocator(ctypes.byref(_own))
         _anchors.clear()
-        _to_huge_page()
 
 
-def _to_huge_page() -> None:
-    """Let what comes next begin on a huge page; what is skipped takes no memory."""
+def to_huge_page() -> None:
+    """Let the heap end, and what comes next begin, on a huge page; what is skipped takes no memory."""
     _libc.sbrk(-_libc.sbrk(0) % _HUGE_PAGE)

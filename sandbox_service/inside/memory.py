@@ -67,6 +67,7 @@ def settle(mortal: Sequence[object] = ()) -> None:
         _make_immortal(mortal)
     gc.freeze()
     _join()
+    heap.to_huge_page()
     _collapse()
     _enlarge_code()
     _fill_pools()

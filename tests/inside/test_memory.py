@@ -85,11 +85,74 @@ assert sum(place < 4096 for place in places) > 0.8 * len(places), places
 """
 
 
-def run(python: str, program: str) -> None:
+GATHERED = """
+from sandbox_service.inside import heap
+
+heap.gather()
+
+import ctypes, sys
+from sandbox_service.inside import memory
+
+sbrk = ctypes.PyDLL(None).sbrk
+sbrk.argtypes, sbrk.restype = (ctypes.c_ssize_t,), ctypes.c_void_p
+HUGE_PAGE = 2 << 20
+
+def is_in_heap(address):
+    with open("/proc/self/maps") as maps:
+        start, end = (int(each, 16) for each in next(line for line in maps if "[heap]" in line).split()[0].split("-"))
+    return start <= address < end
+
+def deep(depth):  # its frames are in pieces that come from the same allocator
+    return depth and 1 + deep(depth - 1)
+
+sys.setrecursionlimit(20_000)
+early = [bytes(400) for _ in range(20_000)]
+assert deep(10_000) == 10_000
+assert sum(is_in_heap(id(each)) for each in early[-5_000:]) == 5_000
+kept = early[::50]
+del early
+memory.settle()
+assert sbrk(0) % HUGE_PAGE == 0
+late = [bytes(400) for _ in range(40_000)]
+assert not is_in_heap(id(late[-1]))
+assert all(map(bytes(400).__eq__, kept))
+del kept, late
+for _ in range(200):
+    assert deep(10_000) == 10_000
+    [bytes(400) for _ in range(5_000)]
+"""
+
+ENLARGED = """
+import ctypes, json, re, sys
+from sandbox_service.inside import memory
+
+def code():
+    with open("/proc/self/maps") as maps:
+        return [line for line in maps if "r-xp" in line and re.search("libpython|bin/python", line)]
+
+def size(lines):
+    return sum(int(end, 16) - int(start, 16) for start, end in (line.split()[0].split("-") for line in lines))
+
+json.dumps(sorted(vars(re)))
+before = size(code())
+copied = []
+memory._replace_by_huge_page, replace = copied.append, memory._replace_by_huge_page
+memory.settle()
+text = {start: ctypes.string_at(start, 2 << 20) for start in copied}
+for start in copied:
+    replace(start)
+assert {start: ctypes.string_at(start, 2 << 20) for start in copied} == text
+assert size(code()) >= before - len(copied) * (2 << 20)
+print(len(copied), json.loads(json.dumps([re.sub("a", "b", "aa")])))
+"""
+
+
+def run(python: str, program: str) -> str:
     done = subprocess.run(
         [python, "-c", program], capture_output=True, text=True, check=False, timeout=60, cwd=REPOSITORY
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @pytest.mark.parametrize("python", dict.fromkeys((OF_IMAGES, sys.executable)))
@@ -108,3 +171,17 @@ def test_what_the_zygote_has_is_immortal_and_nothing_else_is() -> None:
 def test_new_objects_lie_at_the_beginnings_of_pools(python: str) -> None:
     """Not in the holes that what was there before has left, each on a page that a child would have to copy."""
     run(python, TOGETHER)
+
+
+@pytest.mark.parametrize("python", dict.fromkeys((OF_IMAGES, sys.executable)))
+def test_arenas_lie_in_the_heap_until_the_zygote_is_made(python: str) -> None:
+    """And nowhere near it afterwards; pieces of the call stack, which come from there as well, come and go."""
+    run(python, GATHERED)
+
+
+@pytest.mark.parametrize("python", dict.fromkeys((OF_IMAGES, sys.executable)))
+def test_code_on_huge_pages_is_the_same_code(python: str) -> None:
+    count, _, answer = run(python, ENLARGED).partition(" ")
+    assert answer == "['bb']\n"
+    if "libpython" in subprocess.run(["ldd", python], capture_output=True, text=True, check=True).stdout:
+        assert int(count) >= 1
