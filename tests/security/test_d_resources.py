@@ -324,7 +324,7 @@ UNGATHERED = Mutation("the gathering of small pieces", patches=(lambda: mock.pat
 
 @covers("D11 P18 P19")
 async def test_a_flood_byte_by_byte_leaves_the_worker_its_time(attacker: Attacker) -> None:
-    """A million writes of one byte: the worker reads them in large pieces, in less than a seventh of their time."""
+    """A million writes of one byte: the worker reads them in large pieces, in less than a quarter of their time; one by one in all of it."""
     await flood_byte_by_byte(attacker.call, lambda: cpu_s(attacker.target.worker_pid))
     await attacker.verify_rest()
 
@@ -342,7 +342,7 @@ async def flood_byte_by_byte(call: Run, used_s: Callable[[], float], times: int 
         result = await call(BYTE_BY_BYTE, limits={"wall_s": 3, "cpu_s": 30, "output_kb": 4096})
         used = used_s() - before
         assert result.status is Status.TIMED_OUT, told(result)[:500]
-        assert used < 0.15 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
+        assert used < 0.25 * result.usage.cpu_s, f"{used:.2f} s of the worker for {result.usage.cpu_s:.2f} s"
 
 
 @covers("C10 D02 P13")
