@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import gc
 
-_ARENA, _PAGE, _HUGE_PAGE = 1 << 20, 4 << 10, 2 << 20
+_ARENA = 1 << 20
+PAGE, HUGE_PAGE = 4 << 10, 2 << 20
 _RAW = 0
 """PYMEM_DOMAIN_RAW: what calls the C library."""
 
@@ -45,7 +46,7 @@ def gather() -> None:
     arenas = ctypes.byref(_ArenaAllocator(raw.ctx, raw.malloc, raw.free))
     to_huge_page()
     # It maps what is large apart, until a block of that size was freed for the first time (mallopt(3)).
-    _libc.free(_libc.malloc(_ARENA + 2 * _PAGE))
+    _libc.free(_libc.malloc(_ARENA + 2 * PAGE))
     _anchors.extend(gc.get_objects())
     ctypes.pythonapi.PyObject_SetArenaAllocator(arenas)
 
@@ -60,4 +61,4 @@ def scatter() -> None:
 
 def to_huge_page() -> None:
     """Let the heap end, and what comes next begin, on a huge page; what is skipped takes no memory."""
-    _libc.sbrk(-_libc.sbrk(0) % _HUGE_PAGE)
+    _libc.sbrk(-_libc.sbrk(0) % HUGE_PAGE)

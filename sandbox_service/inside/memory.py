@@ -12,19 +12,19 @@ import gc
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 from types import CodeType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from sandbox_service.inside import heap
+from sandbox_service.inside.heap import HUGE_PAGE, PAGE
 
-_HUGE_PAGE = 2 << 20
 _MADV_COLLAPSE = 25
 _PROT_READ, _PROT_WRITE, _PROT_EXEC = 1, 2, 4
 _MAP_PRIVATE_ANONYMOUS = 0x22
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _FAILED = (1 << 64) - 1
-_PAGE, _PRESENT = 4 << 10, 63
+_PRESENT = 63
 """Of an entry of /proc/self/pagemap: the bit that says that the page is there."""
 
 _IMMORTAL = 0xFFFFFFFF
@@ -148,7 +148,7 @@ def _collapse() -> None:
     """
     for mapping in _mappings():
         if mapping.rights == "rw-p" and mapping.inode == "0" and (pages := _huge_pages(mapping)):
-            _libc.madvise(pages.start, len(pages) * _HUGE_PAGE, _MADV_COLLAPSE)
+            _libc.madvise(pages.start, len(pages) * HUGE_PAGE, _MADV_COLLAPSE)
 
 
 def _enlarge_code() -> None:
@@ -158,32 +158,36 @@ def _enlarge_code() -> None:
     Only what fills a huge page can be: of libpython four fifths, where the file system aligns it.
     """
     with suppress(OSError), open("/proc/self/pagemap", "rb", buffering=0) as pagemap:  # a kernel may not have it
-        for mapping in _mappings():
-            if mapping.rights == "r-xp" and mapping.inode != "0":
-                for start in _huge_pages(mapping):
-                    pagemap.seek(start // _PAGE * 8)
-                    entries = memoryview(pagemap.read(_HUGE_PAGE // _PAGE * 8)).cast("Q")
-                    if sum(entry >> _PRESENT for entry in entries) * 2 > len(entries):
-                        _replace_by_huge_page(start)
+        code = [mapping for mapping in _mappings() if mapping.rights == "r-xp" and mapping.inode != "0"]
+        for start in chain.from_iterable(map(_huge_pages, code)):
+            if _is_in_use(start, pagemap):
+                _replace_by_huge_page(start)
+
+
+def _is_in_use(start: int, pagemap: IO[bytes]) -> bool:
+    """Whether more than half of the pages that would be one huge page are there."""
+    pagemap.seek(start // PAGE * 8)
+    entries = memoryview(pagemap.read(HUGE_PAGE // PAGE * 8)).cast("Q")
+    return sum(entry >> _PRESENT for entry in entries) * 2 > len(entries)
 
 
 def _replace_by_huge_page(start: int) -> None:
     """If the kernel refuses, things are as they were."""
-    room = _libc.mmap(None, 2 * _HUGE_PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
+    room = _libc.mmap(None, 2 * HUGE_PAGE, _PROT_READ | _PROT_WRITE, _MAP_PRIVATE_ANONYMOUS, -1, 0)
     if room == _FAILED:
         return
     copy = _round_up(room)
-    ctypes.memmove(copy, start, _HUGE_PAGE)
-    is_huge = _libc.madvise(copy, _HUGE_PAGE, _MADV_COLLAPSE) == 0
-    if is_huge and _libc.mprotect(copy, _HUGE_PAGE, _PROT_READ | _PROT_EXEC) == 0:
-        _libc.mremap(copy, _HUGE_PAGE, _HUGE_PAGE, _MREMAP_MAYMOVE | _MREMAP_FIXED, start)
-    _libc.munmap(room, 2 * _HUGE_PAGE)
+    ctypes.memmove(copy, start, HUGE_PAGE)
+    is_huge = _libc.madvise(copy, HUGE_PAGE, _MADV_COLLAPSE) == 0
+    if is_huge and _libc.mprotect(copy, HUGE_PAGE, _PROT_READ | _PROT_EXEC) == 0:
+        _libc.mremap(copy, HUGE_PAGE, HUGE_PAGE, _MREMAP_MAYMOVE | _MREMAP_FIXED, start)
+    _libc.munmap(room, 2 * HUGE_PAGE)
 
 
 def _huge_pages(mapping: _Mapping) -> range:
     """Addresses of the huge pages that lie in it as a whole."""
-    return range(_round_up(mapping.start), mapping.end - _HUGE_PAGE + 1, _HUGE_PAGE)
+    return range(_round_up(mapping.start), mapping.end - HUGE_PAGE + 1, HUGE_PAGE)
 
 
 def _round_up(address: int) -> int:
-    return -(-address // _HUGE_PAGE) * _HUGE_PAGE
+    return -(-address // HUGE_PAGE) * HUGE_PAGE

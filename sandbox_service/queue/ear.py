@@ -9,16 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostConnection
-from redis.exceptions import InvalidResponse
 from redis.exceptions import TimeoutError as NoAnswer
 
-from sandbox_service.queue.line import send
-
-_PIECE = 1 << 16
-_NOTHING = object()
+from sandbox_service.queue.line import PIECE, parser_for, replies, send
 
 
 async def hear(
@@ -31,15 +26,13 @@ async def hear(
     stream, writer = connection._reader, connection._writer
     assert stream is not None
     assert writer is not None
-    parser = hiredis.Reader(
-        protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
-    )
+    parser = parser_for(connection)
     send(writer, "SUBSCRIBE", channel)
     silent_s, is_subscribed = 0.0, False
     while True:
         try:
             async with asyncio.timeout(tick_s):
-                piece = await stream.read(_PIECE)
+                piece = await stream.read(PIECE)
         except TimeoutError as failure:
             if stream.exception() is not None:  # it was the system's: nothing came for so long that the kernel gave up
                 raise LostConnection(f"the connection was lost: {failure}") from failure
@@ -56,8 +49,7 @@ async def hear(
         if not piece:
             raise LostConnection("the server closed the connection")
         silent_s = 0.0
-        parser.feed(piece)
-        while (reply := parser.gets()) is not _NOTHING:
+        for reply in replies(parser, piece):
             if isinstance(reply, Exception):
                 raise reply
             if isinstance(reply, list) and reply[0] == b"message":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import hiredis
@@ -22,7 +23,7 @@ from redis.exceptions import TimeoutError as NoAnswer
 
 from sandbox_service.fuse import Fuse
 
-_PIECE = 1 << 16
+PIECE = 1 << 16
 _NOTHING = object()
 
 
@@ -71,15 +72,12 @@ class Line:
             self._reading = asyncio.create_task(self._read(connection, connection._reader))
 
     async def _read(self, connection: AbstractConnection, stream: asyncio.StreamReader) -> None:
-        parser = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
-        )
+        parser = parser_for(connection)
         error: RedisError = LostConnection("the server closed the connection")
         try:
-            while piece := await stream.read(_PIECE):
+            while piece := await stream.read(PIECE):
                 self._silence.put_out()
-                parser.feed(piece)
-                while (reply := parser.gets()) is not _NOTHING:
+                for reply in replies(parser, piece):
                     _settle(self._asked.popleft(), reply)
                 if self._asked:
                     self._silence.light()
@@ -113,6 +111,19 @@ def send(writer: asyncio.StreamWriter, *words: str | bytes | int) -> None:
         writer.write(hiredis.pack_command(words))  # type: ignore[arg-type]
     except (OSError, RuntimeError) as failure:  # the second is uvloop's
         raise LostConnection(f"the connection was lost: {failure}") from failure
+
+
+def parser_for(connection: AbstractConnection) -> hiredis.Reader:
+    return hiredis.Reader(
+        protocolError=InvalidResponse, replyError=connection._parser.parse_error, notEnoughData=_NOTHING
+    )
+
+
+def replies(parser: hiredis.Reader, piece: bytes) -> Iterator[Any]:
+    """Yield what is complete with this piece; what the server refused is an error of redis-py's, not raised here."""
+    parser.feed(piece)
+    while (reply := parser.gets()) is not _NOTHING:
+        yield reply
 
 
 def _settle(answer: asyncio.Future[Any], reply: Any) -> None:

@@ -30,20 +30,21 @@ class Script:
 
 
 def load_scripts(keys: dict[str, str], result_ttl_s: float) -> dict[str, Script]:
-    constants: dict[str, str | int] = {
+    # Called, `dict` refuses a name that would stand for two things.
+    constants: dict[str, str | int] = dict(
         **keys,
-        "GROUP": "workers",
-        "TICKET": "+",
-        "MOST_ATTEMPTS": MAX_ATTEMPTS,
-        "DEAD_LETTERS": _DEAD_LETTERS,
-        "LETTER_BYTES": _LETTER_BYTES,
-        "ANNOUNCED_BYTES": _ANNOUNCED_BYTES,
-        "MEMORY": _MEMORY,
-        "WAKE_TTL_MS": WAKE_TTL_MS,
-        "RESULT_TTL_MS": round(result_ttl_s * 1000),
-        "GONE_TTL_MS": round(GONE_FACTOR * result_ttl_s * 1000),
+        GROUP="workers",
+        TICKET="+",
+        MOST_ATTEMPTS=MAX_ATTEMPTS,
+        DEAD_LETTERS=_DEAD_LETTERS,
+        LETTER_BYTES=_LETTER_BYTES,
+        ANNOUNCED_BYTES=_ANNOUNCED_BYTES,
+        MEMORY=_MEMORY,
+        WAKE_TTL_MS=WAKE_TTL_MS,
+        RESULT_TTL_MS=round(result_ttl_s * 1000),
+        GONE_TTL_MS=round(GONE_FACTOR * result_ttl_s * 1000),
         **_own_results(),
-    }
+    )
     declared = "".join(f"local {name} = {_lua(value)}\n" for name, value in constants.items())
     folder = files("sandbox_service.queue") / "lua"
     common = (folder / "common.lua").read_text()
