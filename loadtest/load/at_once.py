@@ -12,6 +12,7 @@ from loadtest.load import cost, crowd, traffic
 from loadtest.load.bench import BATCH, Bench
 from loadtest.load.cluster import Cluster, cluster
 from loadtest.load.drive import ANSWER_S, Plan, Transport
+from loadtest.load.pace import is_alike
 from sandbox_service.queue.keys import with_prefix
 
 _KEYS = with_prefix("sandbox")
@@ -82,6 +83,7 @@ def _all_at_once(
         "per_s_while_draining": draining,
         "steady_per_s": steady.per_s,
         "to_steady": draining / steady.per_s,
+        "valid": sent.account.is_valid and steady.account.is_valid and is_alike(sent.work_ms, steady.work_ms),
         "order": _inversions(sent),
         "series": sent.series(),
     }

@@ -18,9 +18,11 @@ BATCH = 64
 class Scale:
     """How much is done: what a test can afford, or what a report is made of."""
 
-    rounds: int
+    turns: int
+    turn: int
+    """Calls of print(1) in one turn; numpy and sympy get fewer. Short turns: what happens to the machine hits all."""
     small: int
-    """Calls of print(1) in one turn; numpy and sympy get fewer."""
+    """Calls of a measurement that is not in turns."""
     latency: int
     mix: int
     rollouts: int
@@ -28,11 +30,12 @@ class Scale:
     burst: int
     connections: int
     cpu_bound: int
+    """Calls of a program that computes, in one turn."""
     clients: int
 
 
-QUICK = Scale(1, 256, 40, 128, 112, 512, 256, 8, 4)
-FULL = Scale(3, 3072, 600, 512, 512 * 32, 45_000, 45_000, 100, 32)
+QUICK = Scale(1, 256, 256, 40, 128, 112, 512, 256, 8, 4)
+FULL = Scale(9, 1024, 3072, 600, 512, 512 * 32, 45_000, 45_000, 32, 32)
 
 
 class Bench:

@@ -1,27 +1,25 @@
 """How fast the machine is: the CPU time that a fixed piece of work takes, again and again.
 
 In a virtual machine the neighbours on the same hardware make everything slower, and no count of busy or stolen time
-tells. Figures from such a time compare with nothing.
+tells. Two figures from times at which it was not equally fast do not compare.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-MOST = 1.3
-"""A measurement is valid while its slowest times take less than so many times as long as its fastest."""
-_PAUSE_S, _WINDOW_S = 0.25, 5.0
-_FEWEST = 5
+_MOST = 1.1
+_PAUSE_S = 0.25
 _ROUNDS = 20_000
 
 
 @dataclass
 class Pace:
-    """Samples by windows of time: single ones differ by chance, and by what else runs on the same core."""
+    """The mean of samples over a measurement: single ones differ by what else runs on the same core."""
 
-    _windows: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _total_s: float = 0.0
+    _samples: int = 0
     _next: float = 0.0
 
     def sample(self) -> None:
@@ -33,10 +31,14 @@ class Pace:
         begun = time.thread_time()
         for _ in range(_ROUNDS):
             pass
-        self._windows[int(now / _WINDOW_S)].append(time.thread_time() - begun)
+        self._total_s += time.thread_time() - begun
+        self._samples += 1
 
     @property
-    def spread(self) -> float:
-        """The work's time in the slowest window, of that in the fastest one; 1.0 where there are less than two."""
-        means = [sum(each) / len(each) for each in self._windows.values() if len(each) >= _FEWEST]
-        return max(means) / min(means) if means else 1.0
+    def work_ms(self) -> float:
+        return 1000 * self._total_s / max(1, self._samples)
+
+
+def is_alike(first: float, second: float) -> bool:
+    """Tell whether the machine was as fast at one time as at another, by times or rates of the same work."""
+    return max(first, second) < _MOST * min(first, second)

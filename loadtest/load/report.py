@@ -178,7 +178,7 @@ def _cores(found: Mapping[str, Any]) -> list[str]:
     for count, each in found["cpus"].items():
         cuts = each["part"]["latency_ms"]
         lines.append(
-            f"| {count}{_valid(each['full'])} | {each['full']['per_s']:.0f}/s | {each['rate_per_s']:.0f}/s | "
+            f"| {count}{_valid(each)} | {each['full']['per_s']:.0f}/s | {each['rate_per_s']:.0f}/s | "
             f"{cuts['mean']:.1f}, {cuts['p50']:.1f}, {cuts['p99']:.1f} |"
         )
     return lines

@@ -22,6 +22,7 @@ from loadtest.load.at_once import burst, connections
 from loadtest.load.bench import BATCH, Bench
 from loadtest.load.cluster import Cluster, cluster
 from loadtest.load.drive import Plan, Transport
+from loadtest.load.pace import is_alike
 from loadtest.load.profile import profile
 from loadtest.load.step import step
 
@@ -33,12 +34,12 @@ def throughput(bench: Bench) -> dict[str, Any]:
     with cluster() as service, ExitStack() as stack:
         floors = {case: stack.enter_context(baselines.warm_floor(case)) for case in traffic.SMALL}
         for case in traffic.SMALL:
-            calls = scale.small if case == "print" else scale.small // (2 if case == "numpy" else 4)
-            share = {"print": 10, "numpy": 50, "sympy": 60}[case]
+            calls = scale.turn // {"print": 1, "numpy": 2, "sympy": 4}[case]
+            share = {"print": 5, "numpy": 25, "sympy": 32}[case]
             bench.closed(service, case, BATCH * 4, Transport.BATCH, 4)  # warm
             floors[case].measure(50)
             turns = []
-            for _ in range(scale.rounds):
+            for _ in range(scale.turns):
                 sent = bench.closed(service, case, calls, Transport.BATCH, 4)
                 empty = sent
                 if case != "print":
@@ -143,7 +144,7 @@ def slots(bench: Bench) -> dict[str, Any]:
     calls = bench.scale.cpu_bound
     with cluster(slots=1) as one, cluster(slots=2) as two:
         turns = []
-        for _ in range(bench.scale.rounds):
+        for _ in range(bench.scale.turns):
             rates = [_spin(bench, service, calls * count) for count, service in ((1, one), (2, two))]
             plain = [_plain(count, calls // 4) for count in (1, 2)]
             turns.append(
@@ -186,10 +187,8 @@ def workers(bench: Bench) -> dict[str, Any]:
             two.add_worker(("unshare", "--net"))
         two.wait_ready()
         turns = []
-        for _ in range(max(1, bench.scale.rounds - 1)):
-            outcomes = [
-                bench.closed(service, "print", bench.scale.small, Transport.STREAM, 4) for service in (one, two)
-            ]
+        for _ in range(bench.scale.turns):
+            outcomes = [bench.closed(service, "print", bench.scale.turn, Transport.STREAM, 4) for service in (one, two)]
             turns.append({"one": outcomes[0].summary(), "two": outcomes[1].summary()})
     ratio = statistics.median(turn["two"]["per_s"] / turn["one"]["per_s"] for turn in turns)
     return {"turns": turns, "ratio": ratio, "lost": sum(turn["two"]["lost"] for turn in turns)}
@@ -214,9 +213,16 @@ def cores(bench: Bench) -> dict[str, Any]:
                 plan = Plan(tuple(service.urls), Transport.SINGLE, 1, due_s=times)
                 shots = traffic.shots(workload, len(times))
                 part = crowd.send(service, [(plan, shots)], bench.told)
+                after = bench.closed(service, workload, calls, Transport.STREAM, 4)
         finally:
             os.sched_setaffinity(0, every)
-        found[str(count)] = {"full": full.summary(), "rate_per_s": rate, "part": part.summary()}
+        found[str(count)] = {
+            "full": full.summary(),
+            "rate_per_s": rate,
+            "part": part.summary(),
+            "after_per_s": after.per_s,
+            "valid": full.account.is_valid and part.account.is_valid and is_alike(full.per_s, after.per_s),
+        }
     return {"workload": workload, "in_flight": BATCH * 4, "cpus": found}
 
 

@@ -11,6 +11,7 @@ from loadtest.load import crowd, traffic
 from loadtest.load.bench import Bench
 from loadtest.load.cluster import cluster
 from loadtest.load.drive import Plan, Record, Transport
+from loadtest.load.pace import is_alike
 
 CALLS = (1, 2, 3, 5)
 """Of a rollout; as many rollouts make one as two, three or five: 2.75 on average, as the paper's."""
@@ -59,9 +60,11 @@ def step(bench: Bench) -> dict[str, Any]:
             for seed, one in enumerate(schedules)
         ]
         sent = crowd.send(service, plans, bench.told)
+        after = bench.closed(service, workload, scale.small, Transport.STREAM, 4)
     early = sum(sum(_early(one, record)) for one, record in zip(schedules, sent.records, strict=True))
     return {
         "capacity_per_s": capacity.per_s,
+        "capacity_after_per_s": after.per_s,
         "rate_per_s": rate,
         "rollouts": each * scale.clients,
         "think_s": THINK_S,
@@ -69,6 +72,7 @@ def step(bench: Bench) -> dict[str, Any]:
         "processes": scale.clients,
         "workload": workload,
         **sent.summary(),
+        "valid": sent.account.is_valid and is_alike(capacity.per_s, after.per_s),
         "series": sent.series(),
     }
 

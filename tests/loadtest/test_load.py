@@ -18,8 +18,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from rich.progress import Progress
 
 from loadtest.load import cost, pace, report, samples, traffic
+from loadtest.load.__main__ import TRIES, measure, measured_before
+from loadtest.load.bench import QUICK, Bench
 from loadtest.load.crowd import Outcome
 from loadtest.load.drive import Driver, Plan, Record, Transport
 from loadtest.load.step import THINK_S, schedule
@@ -68,21 +71,47 @@ async def test_an_open_loop_counts_the_wait_of_those_that_a_slow_service_holds_u
 
 
 def test_a_machine_that_becomes_slower_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neighbours on the same hardware are in no account of busy time; a measurement beside them is not valid."""
+    """Neighbours on the same hardware are in no account of busy time; figures with and without them do not compare."""
     clock = itertools.count(0.0, 0.5)
     monkeypatch.setattr(pace.time, "monotonic", lambda: next(clock))
-    seen = pace.Pace()
-    assert seen.spread == 1.0
-    for work_s, count in ((0.001, 40), (0.0014, 20)):
+    alone, beside = pace.Pace(), pace.Pace()
+    for seen, work_s in ((alone, 0.001), (beside, 0.0012)):
         times = itertools.cycle((0.0, work_s))
         monkeypatch.setattr(pace.time, "thread_time", lambda times=times: next(times))
-        for _ in range(count):
+        for _ in range(20):
             seen.sample()
-    assert seen.spread == pytest.approx(1.4)
-    outcome = Outcome(0.0, 1, [], cost.Account(at=1.0))
-    assert outcome.summary()["valid"]
-    outcome.speed_spread = seen.spread
-    assert not outcome.summary()["valid"]
+    assert beside.work_ms == pytest.approx(1.2)
+    assert pace.is_alike(alone.work_ms, alone.work_ms)
+    assert not pace.is_alike(alone.work_ms, beside.work_ms)
+    assert not pace.is_alike(beside.work_ms, alone.work_ms)
+
+
+def test_what_is_not_valid_is_measured_again_and_what_is_wrong_is_kept() -> None:
+    """Three tries at most; a lost call ends them, so that no fault is measured away."""
+    good, void = {"part": {"valid": True}}, {"part": {"valid": False}}
+    lost = {"part": {"valid": False, "answered": 1, "lost": 1}}
+    bench = Bench(QUICK, Progress(disable=True))
+    for found, kept, at in (
+        ([good], good, 1),
+        ([void, good], good, 2),
+        ([void, lost, good], lost, 2),
+        ([void, void, void, good], void, 3),
+    ):
+        following = iter(found)
+        assert measure(lambda _, following=following: next(following), bench, TRIES) == (kept, at)
+
+
+def test_what_is_valid_or_wrong_is_not_measured_again_at_its_commit(tmp_path: Path) -> None:
+    """So a run that was interrupted, or is not valid in a part, goes on where it has to."""
+    section = tmp_path / "step.json"
+    assert not measured_before(section, "abc")
+    for valid, commit, is_enough in ((True, "abc", True), (True, "def", False), (False, "abc", False)):
+        section.write_text(json.dumps({"commit": commit, "quick": False, "found": {"valid": valid}}))
+        assert measured_before(section, "abc") is is_enough
+    section.write_text(
+        json.dumps({"commit": "abc", "quick": False, "found": {"valid": False, "answered": 1, "lost": 1}})
+    )
+    assert measured_before(section, "abc")
 
 
 def test_the_blend_is_the_mix_that_the_bursts_promise() -> None:
