@@ -55,18 +55,11 @@ class Executor:
     async def execute(self, run: Run) -> Result:
         """Make this attempt; whatever happens is a Result, a fault of this code too. But CannotStart is raised: then
         no attempt was made."""
-        failed = Result(
-            id=run.execution.id,
-            status=Status.INFRA_ERROR,
-            attempts=run.execution.attempt,
-            worker=self._worker,
-            message=_UNREADABLE,
-        )
         try:
             job = Job.model_validate_json(run.execution.payload)
         except ValueError as error:
             _log.error("a call cannot be read", call=run.execution.id, **logs.fault(error))
-            return failed
+            return self._failed(run, _UNREADABLE)
         try:
             return await self._attempt(run, job)
         except CannotStart:
@@ -74,7 +67,16 @@ class Executor:
             raise
         except Exception as error:
             _log.error("an execution failed", call=job.id, **logs.fault(error))
-            return failed.model_copy(update={"retryable": True, "labels": job.labels, "message": _FAILED})
+            return self._failed(run, _FAILED).model_copy(update={"retryable": True, "labels": job.labels})
+
+    def _failed(self, run: Run, why: str) -> Result:
+        return Result(
+            id=run.execution.id,
+            status=Status.INFRA_ERROR,
+            attempts=run.execution.attempt,
+            worker=self._worker,
+            message=why,
+        )
 
     async def _attempt(self, run: Run, job: Job) -> Result:
         bounds = _bounds(job.limits, deadline=run.claimed_at + run.execution.remaining_s)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sandbox_service.worker.schedstat import run_delay_s
 
@@ -23,13 +23,19 @@ _MUCH = 96 * _MIB
 """A group is not left with more than this, even of what can be dropped: a lower limit would have to wait for it."""
 
 
-@dataclass(frozen=True)
-class Counters:
-    """What a leaf has counted so far, and what it holds now."""
+class Before(NamedTuple):
+    """What a leaf has counted, and what it holds, before a call."""
 
     cpu_s: float
     oom_kills: int
     memory: int
+
+
+class After(NamedTuple):
+    """What a leaf has counted after a call."""
+
+    cpu_s: float
+    oom_kills: int
     memory_peak: int | None
     """Bytes since the last `begin`; None where the kernel cannot reset its peak."""
 
@@ -49,14 +55,17 @@ class Leaf(ABC):
         """Files to which a process writes "0" to enter the leaf."""
 
     @abstractmethod
-    def begin(self, memory_mb: int, processes: int) -> Counters:
-        """Set the limits of the next call, restart the peak, and return the counters to compare with later."""
-
-    @abstractmethod
-    def counters(self) -> Counters: ...
+    def _begin(self, memory_mb: int, processes: int) -> None:
+        """Set the limits of the next call, and restart the peak."""
 
     @abstractmethod
     def cpu_s(self) -> float: ...
+
+    @abstractmethod
+    def _oom_kills(self) -> int: ...
+
+    @abstractmethod
+    def _memory_peak(self) -> int | None: ...
 
     @abstractmethod
     def processes(self) -> int: ...
@@ -65,6 +74,14 @@ class Leaf(ABC):
     @abstractmethod
     def _threads(self) -> Path:
         """The file that lists the threads in the leaf."""
+
+    def begin(self, memory_mb: int, processes: int) -> Before:
+        """Set the limits of the next call, and return what to compare with later."""
+        self._begin(memory_mb, processes)
+        return Before(self.cpu_s(), self._oom_kills(), self._charged())
+
+    def counters(self) -> After:
+        return After(self.cpu_s(), self._oom_kills(), self._memory_peak())
 
     def descheduled_s(self) -> float:
         """The longest time for which one of its living threads was ready to run and had no CPU (schedstat, proc(5)).
@@ -173,11 +190,10 @@ class LeafV1(Leaf):
     def task_files(self) -> list[Path]:
         return [folder / "tasks" for folder in self._folders.values()]
 
-    def begin(self, memory_mb: int, processes: int) -> Counters:
+    def _begin(self, memory_mb: int, processes: int) -> None:
         self._set_memory(memory_mb * _MIB)
         self._limit(self._pids_limit, processes)
         self._write(self._peak, 0)
-        return self.counters()
 
     def _set_memory(self, limit: int) -> None:
         """Lower `limit` before `memsw.limit`, raise it after: the kernel wants limit <= memsw.limit at all times."""
@@ -187,13 +203,11 @@ class LeafV1(Leaf):
         for path in order:
             self._limit(path, limit)
 
-    def counters(self) -> Counters:
-        return Counters(
-            cpu_s=self.cpu_s(),
-            oom_kills=int(self._read(self._oom).rpartition("oom_kill ")[2]),
-            memory=self._number(self._usage),
-            memory_peak=self._number(self._peak),
-        )
+    def _oom_kills(self) -> int:
+        return int(self._read(self._oom).rpartition("oom_kill ")[2])
+
+    def _memory_peak(self) -> int:
+        return self._number(self._peak)
 
     def processes(self) -> int:
         return self._number(self._pids)
@@ -248,20 +262,17 @@ class LeafV2(Leaf):
             return False
         return True
 
-    def begin(self, memory_mb: int, processes: int) -> Counters:
+    def _begin(self, memory_mb: int, processes: int) -> None:
         self._limit(self._folder / "memory.max", memory_mb * _MIB)
         self._limit(self._folder / "pids.max", processes)
         if self._peak_can_be_reset:
             self._write(self._peak, 0)
-        return self.counters()
 
-    def counters(self) -> Counters:
-        return Counters(
-            cpu_s=self.cpu_s(),
-            oom_kills=_field(self._read(self._folder / "memory.events"), "oom_kill"),
-            memory=self._number(self._folder / "memory.current"),
-            memory_peak=self._number(self._peak) if self._peak_can_be_reset else None,
-        )
+    def _oom_kills(self) -> int:
+        return _field(self._read(self._folder / "memory.events"), "oom_kill")
+
+    def _memory_peak(self) -> int | None:
+        return self._number(self._peak) if self._peak_can_be_reset else None
 
     def processes(self) -> int:
         return self._number(self._folder / "pids.current")

@@ -24,7 +24,7 @@ from sandbox_service.worker import schedstat
 from sandbox_service.worker.capture import Capture
 from sandbox_service.worker.evidence import Evidence, Kill
 from sandbox_service.worker.kernel_log import KernelLog
-from sandbox_service.worker.leaf import Counters, Leaf
+from sandbox_service.worker.leaf import Before, Leaf
 
 _UNDRAINED_S = 0.02
 """Most programs end within this time, on a busy machine too, and fit a pipe: their output is read once, at the end."""
@@ -122,7 +122,7 @@ class Slot:
         return evidence
 
     def _evidence(
-        self, frame: Frame, watch: _Watch, before: Counters, stdout: Capture, stderr: Capture, sent_at: float
+        self, frame: Frame, watch: _Watch, before: Before, stdout: Capture, stderr: Capture, sent_at: float
     ) -> Evidence:
         after = self.leaf.counters()
         # What the kernel had cached for earlier calls is not this call's; at the limit it has made room for this one.
@@ -230,7 +230,7 @@ class _Watch:
     """The clocks of one execution, from the fork to the exit: one timer, re-armed for whatever is due next."""
 
     def __init__(
-        self, slot: Slot, bounds: Bounds, before: Counters, captures: list[Capture], kill: Callable[[Kill], None]
+        self, slot: Slot, bounds: Bounds, before: Before, captures: list[Capture], kill: Callable[[Kill], None]
     ) -> None:
         self.started_at: float | None = None
         self.pid = 0
