@@ -1,6 +1,7 @@
 # make           check and quick tests: what to run before a commit
 # make up        environment, image, then the service on http://127.0.0.1:$(PORT); Ctrl-C ends it
 # make test      all tests
+# make dev       the environment that tests, load tests and training need, for .venv/bin/python -m ...
 # make check     formatting, lint, types, import rules
 # make humaneval the 164 HumanEval programs through a service of its own
 # make image-test  build the container image, run docker-compose.yml with podman and runc, push HumanEval through it
@@ -21,17 +22,19 @@ BIN := .venv/bin
 READY := .venv/.ready-server
 DEV := .venv/.ready-dev
 
-.PHONY: quick up test check humaneval chaos soak load load-results lock clean help root image integrations-test image-test uml-test
+.PHONY: quick up test dev check humaneval chaos soak load load-results lock clean help root image integrations-test image-test uml-test
 quick: check image
 	$(BIN)/pytest -q -m "not slow"
 
-up: $(READY) root
+up: root $(READY)
 	@exec $(BIN)/sandbox-service serve --port $(PORT)
 
 # In one fixed order, so that what passed once passes again; `make quick` shuffles, which finds tests that lean on others.
 test: $(DEV) image
 	$(BIN)/pytest -q -p no:randomly -m "not slow"
 	$(BIN)/pytest -q -p no:randomly -m slow
+
+dev: $(DEV)
 
 check: $(DEV)
 	$(BIN)/ruff check .
@@ -65,7 +68,7 @@ train-demo: $(DEV) image
 train-compare: $(DEV) image
 	$(BIN)/python -m loadtest.train_compare runs/demo/sft --out runs/compare
 
-image: $(READY) root
+image: root $(READY)
 	@$(BIN)/sandbox-service rootfs build
 
 image-test: $(DEV) root

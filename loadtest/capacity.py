@@ -223,6 +223,9 @@ def validate(found: Mapping[str, Any], pause_s: float, mix: Mix) -> Iterator[Che
         yield Check(f"{count} CPU: p50, ms", [1000 * run.p50_s for run in part], latency["p50"])
 
 
+SECTIONS = ("throughput", "latency", "burst", "cores")
+
+
 @dataclass(frozen=True)
 class Report:
     """What the model takes from a load report."""
@@ -235,8 +238,7 @@ class Report:
 
     @classmethod
     def read(cls, folder: Path) -> Report:
-        names = ("throughput", "latency", "burst", "cores")
-        sections = {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+        sections = {name: json.loads((folder / f"{name}.json").read_text()) for name in SECTIONS}
         one = sections["throughput"]
         source = f"{one['machine']['cpu']}, {one['machine']['cpus']} CPUs, commit {one['commit']}"
         return cls(**{name: section["found"] for name, section in sections.items()}, source=source)
@@ -244,7 +246,7 @@ class Report:
     @property
     def parts(self) -> Parts:
         """Of `print(1)` in batches."""
-        return parts_of(self.throughput["print"]["turns"][-1]["service"])
+        return parts_of(self.throughput["print"])
 
     @property
     def pause_s(self) -> float:
@@ -258,10 +260,7 @@ class Report:
         """The programs of the section `cores`, if it is the usual mix."""
         if self.cores["workload"] != "math":
             return _ONE_PROGRAM
-        return [
-            (weight, self.throughput[case]["turns"][-1]["service"]["cpu_ms_per_call"]["child"])
-            for case, weight in traffic.MATH.items()
-        ]
+        return [(weight, self.throughput[case]["cpu_ms_per_call"]["child"]) for case, weight in traffic.MATH.items()]
 
 
 def costs_of(report: Report) -> Costs:
@@ -329,9 +328,10 @@ def page(checks: Sequence[Check], costs: Costs, report: Report) -> str:
         "## What a cluster needs",
         "",
         "For code that takes 5 ms of CPU itself, each part at most 70 % busy (workers all of it, where all calls come",
-        "at once); gateways and Redis servers take a core each. More than one Redis means services side by side, each",
-        "with its own gateways and workers, and calls spread over them by the client: a stream is never split. The",
-        "mean is the arithmetic of `plan`; simulated are such clusters with a worker for each two cores of workers.",
+        "at once); gateways and Redis servers take a core each. A client takes the addresses of all gateways of one",
+        "service. More than one Redis means services side by side, each with its own gateways and workers: every",
+        "process of the trainer is given the addresses of one, for no client spreads its calls over services. The mean",
+        "is the arithmetic of `plan`; simulated are such clusters with a worker for each two cores of workers.",
         "",
         "| calls | cores for workers | gateways | Redis | mean | simulated | gives out first, with one of each |",
         "|---|---|---|---|---|---|---|",
@@ -380,6 +380,10 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=ROOT / "loadtest" / "reports" / "load")
     parser.add_argument("--write", action="store_true", help="store the costs for `plan`, and write CAPACITY.md")
     options = parser.parse_args()
+    if missing := [name for name in SECTIONS if not (options.report / f"{name}.json").exists()]:
+        parser.error(
+            f"there is no {', '.join(missing)} in {options.report}: run `make load` first, or name its --report"
+        )
     report = Report.read(options.report)
     costs = costs_of(report)
     checks = list(validate(report.cores, report.pause_s, report.mix))

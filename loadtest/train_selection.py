@@ -220,6 +220,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="of a comparison, as runs/compare")
     parser.add_argument("--seeds", type=int, default=20, help="runs of the model (default: %(default)s)")
     options = parser.parse_args()
+    if options.folder and not options.folder.is_dir():
+        parser.error(f"there is no {options.folder}: `make train-compare` makes one")
     if options.folder:
         print(measured(options.folder), end="\n\n")
     print(prediction(options.seeds))

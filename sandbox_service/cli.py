@@ -11,7 +11,9 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import sandbox_service
 from sandbox_service.commands.parser import parser
 from sandbox_service.errors import SandboxError, SetupError
 
@@ -63,5 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"sandbox-service: `{options.called}` needs the packages of `{extra}` ({missing} is missing):",
             file=sys.stderr,
         )
-        print(f"  pip install '.[{extra}]'    (in a checkout of this project)", file=sys.stderr)
+        print(f"  {_install(extra)}", file=sys.stderr)
         return SetupError.exit_code
+
+
+def _install(extra: str) -> str:
+    """The command that brings an extra into this environment; a checkout that is in use stays the one in use."""
+    checkout = Path(sandbox_service.__file__).parents[1]
+    if (checkout / "pyproject.toml").exists():
+        return f"{sys.executable} -m pip install -e '{checkout}[{extra}]'"
+    return f"{sys.executable} -m pip install '.[{extra}]'    (in a checkout of this project)"

@@ -51,7 +51,7 @@ def _throughput(found: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case, figures in found.items():
-        cpu = sorted(turn["service"]["service_cpu_ms_per_call"] for turn in figures["turns"])
+        cpu_ms = sum(used for part, used in figures["cpu_ms_per_call"].items() if part != "generator")
         jailed = (
             f"{figures['jailed_per_s']:.0f}/s | {figures['to_jailed']:.1f}"
             if figures["to_jailed"] is not None
@@ -59,7 +59,7 @@ def _throughput(found: Mapping[str, Any]) -> list[str]:
         )
         lines.append(
             f"| {SMALL[case]}{_valid(figures)} | {figures['per_s']:.0f}/s | {figures['cold_per_s']:.1f}/s | "
-            f"{figures['to_cold']:.1f} | {jailed} | {cpu[len(cpu) // 2]:.2f} ms | {figures['cpu_to_floor']:.1f} × "
+            f"{figures['to_cold']:.1f} | {jailed} | {cpu_ms:.2f} ms | {figures['cpu_to_floor']:.1f} × "
             f"{figures['floor_ms']:.2f} ms | {figures['core_to_floor']:.1f} × | "
             f"{figures['empty_to_floor']:.1f} ×, {figures['empty_core_to_floor']:.1f} × |"
         )
@@ -69,9 +69,8 @@ def _throughput(found: Mapping[str, Any]) -> list[str]:
 def _components(found: Mapping[str, Any]) -> list[str]:
     lines = ["| CPU ms a call | " + " | ".join(PARTS) + " | page faults: child, zygote |", "|---" * 9 + "|"]
     for case, figures in found.items():
-        last = figures["turns"][-1]["service"]
-        cells = " | ".join(f"{last['cpu_ms_per_call'].get(part, 0):.2f}" for part in PARTS)
-        faults = last["faults_per_call"]
+        cells = " | ".join(f"{figures['cpu_ms_per_call'].get(part, 0):.2f}" for part in PARTS)
+        faults = figures["faults_per_call"]
         lines.append(f"| {SMALL[case]} | {cells} | {faults.get('child', 0):.0f}, {faults.get('zygote', 0):.0f} |")
     return lines
 
@@ -264,7 +263,7 @@ def _plot_ratios(sections: Sections, path: Path) -> None:
     rates.legend(["service", "cold python -I, no isolation"], fontsize=8)
     bottom = [0.0] * len(found)
     for part in PARTS:
-        sizes = [each["turns"][-1]["service"]["cpu_ms_per_call"].get(part, 0.0) for each in found.values()]
+        sizes = [each["cpu_ms_per_call"].get(part, 0.0) for each in found.values()]
         costs.bar(list(found), sizes, 0.5, bottom=bottom, label=part)
         bottom = [low + size for low, size in zip(bottom, sizes, strict=True)]
     costs.scatter(list(found), [each["floor_ms"] for each in found.values()], color="black", zorder=3, label="floor")
@@ -299,6 +298,8 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true")
     options = parser.parse_args()
     sections = load(options.out)
+    if not sections:
+        parser.error(f"there is no report in {options.out}: run `make load` first, or name the folder with --out")
     write(sections, options.out)
     if not options.readme:
         print(markdown(sections))

@@ -86,10 +86,16 @@ def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [turn[name] for turn in turns if turn[name] is not None]
         return statistics.median(values) if values else None
 
+    def mean(name: str) -> dict[str, float]:
+        parts = turns[0]["service"][name]
+        return {part: statistics.fmean(turn["service"][name].get(part, 0.0) for turn in turns) for part in parts}
+
     names = ("to_cold", "to_jailed", "cpu_to_cold", "cpu_to_floor", "core_to_floor")
     names += ("empty_to_floor", "empty_core_to_floor")
     return {
         **{name: median(name) for name in names},
+        **{name: mean(name) for name in ("cpu_ms_per_call", "faults_per_call")},
+        "cold_cpu_ms": statistics.median(turn["cold"]["cpu_ms"] for turn in turns),
         "per_s": statistics.median(turn["service"]["per_s"] for turn in turns),
         "cold_per_s": statistics.median(turn["cold"]["per_s"] for turn in turns),
         "jailed_per_s": statistics.median(turn["jailed"]["per_s"] for turn in turns) if turns[0]["jailed"] else None,

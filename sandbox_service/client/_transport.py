@@ -63,6 +63,8 @@ def check_url(url: str) -> str:
         raise InvalidOption(
             f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000 or grpc://127.0.0.1:50051"
         )
+    if url.rstrip("/").endswith("/v1"):
+        raise InvalidOption(f"give the address of the service without /v1: {url.rstrip('/').removesuffix('/v1')}")
     if url.startswith("grpc") and importlib.util.find_spec("grpc") is None:
         raise SetupError(
             "grpc:// needs packages that are not installed: pip install '.[grpc]' in a checkout of this project"

@@ -55,15 +55,18 @@ def eval(options: argparse.Namespace) -> int:
 def serve(options: argparse.Namespace) -> int:
     from sandbox_service.serve import serve
 
-    asked = {"host": options.host, "port": options.port, "grpc_port": options.grpc_port, "slots": options.slots}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = _given(options, "host", "port", "grpc_port", "slots")
     return serve(service_settings(**given), given)
 
 
-def gateway(_options: argparse.Namespace) -> int:
+def _given(options: argparse.Namespace, *names: str) -> dict[str, object]:
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def gateway(options: argparse.Namespace) -> int:
     from sandbox_service.gateway.app import serve
 
-    found = _with_redis()
+    found = _with_redis(**_given(options, "host", "port", "grpc_port"))
     try:
         serve(found)
     except SandboxError as error:
@@ -78,8 +81,8 @@ def worker(_options: argparse.Namespace) -> int:
     return 0
 
 
-def _with_redis() -> Settings:
-    found = service_settings()
+def _with_redis(**given: object) -> Settings:
+    found = service_settings(**given)
     if found.redis_url is None:
         raise SetupError(
             "set SANDBOX_REDIS_URL to the Redis that all parts share (`sandbox-service serve` brings its own)"

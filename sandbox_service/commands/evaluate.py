@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from sandbox_service.client import AsyncSandboxClient
+from sandbox_service.commands.parser import default_url
 from sandbox_service.commands.run import read_key
 from sandbox_service.errors import SetupError
 from sandbox_service.integrations import evaluate as evaluation
@@ -42,7 +43,7 @@ async def _run(options: argparse.Namespace, questions: list[evaluation.Question]
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     patience = httpx.Timeout(_GENERATION_S, connect=10)
     async with (
-        AsyncSandboxClient(options.url, api_key=read_key(options.api_key_file)) as sandbox,
+        AsyncSandboxClient(options.url or default_url(), api_key=read_key(options.api_key_file)) as sandbox,
         httpx.AsyncClient(headers=headers, timeout=patience, limits=httpx.Limits()) as http,
     ):
         if options.endpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sandbox_service import mcp_server
+from sandbox_service.commands.parser import default_url
 from sandbox_service.commands.run import read_key
 from sandbox_service.errors import SetupError
 
@@ -12,7 +13,7 @@ from sandbox_service.errors import SetupError
 def mcp(options: argparse.Namespace) -> int:
     try:
         asked = mcp_server.Options(
-            urls=options.url or ["http://127.0.0.1:8000"],
+            urls=options.url or [default_url()],
             api_key=read_key(options.api_key_file),
             wall_s=options.wall_s,
             image=options.image,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from sandbox_service import __version__
 from sandbox_service.commands import actions, examples
 from sandbox_service.reasons import closest
+
+
+def default_url() -> str:
+    """Where `serve` would listen with the same environment."""
+    return f"http://127.0.0.1:{os.environ.get('SANDBOX_PORT') or 8000}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,12 +48,11 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     serve = _command(commands, "serve", actions.serve, "run the whole service on this machine; Ctrl-C ends it")
-    serve.add_argument("--host", help="address to listen on (SANDBOX_HOST)")
-    serve.add_argument("--port", type=int, help="port to listen on (SANDBOX_PORT)")
-    serve.add_argument("--grpc-port", type=int, help="port of gRPC; not offered without (SANDBOX_GRPC_PORT)")
+    _add_addresses(serve)
     serve.add_argument("--slots", type=int, help="executions at once (SANDBOX_SLOTS)")
 
-    _command(commands, "gateway", actions.gateway, "run one gateway; needs SANDBOX_REDIS_URL")
+    gateway = _command(commands, "gateway", actions.gateway, "run one gateway; needs SANDBOX_REDIS_URL")
+    _add_addresses(gateway)
     _command(commands, "worker", actions.worker, "run one worker; needs SANDBOX_REDIS_URL and root")
     _add_run(commands)
     _add_mcp(commands)
@@ -87,10 +92,16 @@ def _command(
     return parser
 
 
+def _add_addresses(part: argparse.ArgumentParser) -> None:
+    part.add_argument("--host", help="address to listen on (SANDBOX_HOST)")
+    part.add_argument("--port", type=int, help="port to listen on (SANDBOX_PORT)")
+    part.add_argument("--grpc-port", type=int, help="port of gRPC; not offered without (SANDBOX_GRPC_PORT)")
+
+
 def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     run = _command(commands, "run", actions.run, "run one file through the service and print its Result", examples.RUN)
     run.add_argument("file", help="Python file, or - for standard input")
-    run.add_argument("--url", default="http://127.0.0.1:8000", help="the service (default: %(default)s)")
+    run.add_argument("--url", default=default_url(), help="the service (default: %(default)s, by SANDBOX_PORT)")
     run.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     run.add_argument("--stdin", type=Path, metavar="FILE", help="what the program reads from its standard input")
     run.add_argument("--image", help="name of the image to run in")
@@ -108,7 +119,11 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_mcp(commands: _Commands[argparse.ArgumentParser]) -> None:
     mcp = _command(commands, "mcp", actions.mcp, "offer the service to language models as an MCP server", examples.MCP)
-    mcp.add_argument("--url", action="append", help="the service (default: http://127.0.0.1:8000); several stand in")
+    mcp.add_argument(
+        "--url",
+        action="append",
+        help=f"the service (default: {default_url()}, by SANDBOX_PORT); again for another gateway of it",
+    )
     mcp.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     mcp.add_argument("--http", type=int, metavar="PORT", help="serve HTTP on this port of 127.0.0.1, 0: a free one")
     mcp.add_argument("--wall-s", type=float, help="seconds a call may run (default: the service's)")
@@ -163,7 +178,11 @@ def _add_train(commands: _Commands[argparse.ArgumentParser]) -> None:
         default=Path("runs/train"),
         help="folder of the run; one that was stopped there goes on (default: %(default)s)",
     )
-    train.add_argument("--url", help="the service; without it, one is started for this run (needs root)")
+    train.add_argument(
+        "--url",
+        action="append",
+        help="the service; again for another gateway of it; without it, one is started for this run (needs root)",
+    )
     train.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     train.add_argument("--threads", type=_count, default=1, help="of torch; the service wants CPUs too (default: 1)")
@@ -243,12 +262,21 @@ def _positive(text: str) -> float:
 def _add_eval(commands: _Commands[argparse.ArgumentParser]) -> None:
     summary = "evaluate a model with the tool: avg@k and pass@k with intervals, calls, errors, lengths"
     add = _command(commands, "eval", actions.eval, summary, examples.EVAL).add_argument
-    add("--data", required=True, metavar="FILE", help="JSON lines with `problem` and `answer`, or GPQA's CSV")
+    add(
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="JSON lines with `problem` and `answer`, or as `train data` writes; GPQA's CSV",
+    )
     add("--endpoint", metavar="URL", help="an OpenAI-compatible server, as in http://127.0.0.1:8100/v1")
     add("--model", metavar="NAME", help="the model's name there; a key is read from OPENAI_API_KEY")
     add("--folder", metavar="PATH", help="instead: a Hugging Face folder, run in this process")
     add("--template", choices=["paper", "short"], default="paper", help="of a folder's prompt (default: %(default)s)")
-    add("--url", default="http://127.0.0.1:8000", help="of the service, where code runs (default: %(default)s)")
+    add(
+        "--url",
+        action="append",
+        help=f"of the service, where code runs (default: {default_url()}, by SANDBOX_PORT); again for another gateway",
+    )
     add("--api-key-file", type=Path, metavar="FILE", help="with the service's API key")
     add("--samples", type=_count, default=16, help="of each question (default: %(default)s)")
     add("--temperature", type=_amount, default=0.6, help="(default: %(default)s)")

@@ -142,8 +142,8 @@ def show(demand: Demand, costs: Costs, *, as_json: bool) -> int:
     console.print(f"Measured: the cost of a call, {costs.source}. Predicted: all of the above.", highlight=False)
     if found.redis_servers > 1:
         console.print(
-            "More than one Redis means as many services side by side, each with its gateways and workers; "
-            "the trainer gives each of its workers one of them.",
+            "More than one Redis means as many services side by side, each with its gateways and workers: give each "
+            "process of the trainer the addresses of one. No client spreads its calls over services.",
             highlight=False,
         )
     return 0

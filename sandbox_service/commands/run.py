@@ -95,8 +95,13 @@ def _service(url: str) -> Iterator[str]:
     else:
         yield url
         return
-    from sandbox_service.serve import temporary_service
-
+    try:
+        from sandbox_service.serve import temporary_service
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"nothing answers at {url}: is the service running there? (To start one for this call, the packages of "
+            f"`server` are needed: {error.name} is missing)"
+        ) from error
     print(
         f"nothing answers at {url}: starting a service for this call (`sandbox-service serve` keeps one)",
         file=sys.stderr,

@@ -62,7 +62,7 @@ def train(options: argparse.Namespace) -> int:
         return _train(recipe, options, url, found)
 
 
-def _train(recipe: Recipe, options: argparse.Namespace, url: str, found: Given) -> int:
+def _train(recipe: Recipe, options: argparse.Namespace, url: str | list[str], found: Given) -> int:
     from sandbox_service.trainer.train import train as run
     from sandbox_service.trainer.train import use_threads
 

@@ -21,7 +21,7 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import SetupError, Unauthorized, WrongHost
 
 DEFAULT_TENANT = "default"
-_LINE = re.compile(r"^([A-Za-z0-9_-]{1,64}):([0-9a-fA-F]{64})$")
+_LINE = re.compile(r"^([A-Za-z0-9_-]{1,64}):([0-9a-fA-F]{64})(?:\s+\*?-)?$")  # sha256sum writes its "  -" behind
 _DIGEST = "64 hex digits, of `printf %s KEY | sha256sum`"
 _ASKED = (
     "this service asks for an API key: `Authorization: Bearer KEY`; in the client `api_key`, on the command line "

@@ -176,10 +176,17 @@ async def reward(sandbox: AsyncSandboxClient, answer: str | None, reference: str
     return float(verdict.correct)
 
 
+def client(url: str | Sequence[str], api_key: str | None = None) -> AsyncSandboxClient:
+    """The one client of this process for a service: concurrent rollouts share its connections and its streams.
+
+    `url` may name several gateways of the service.
+    """
+    return _client((url,) if isinstance(url, str) else tuple(url), api_key)
+
+
 @cache
-def client(url: str, api_key: str | None = None) -> AsyncSandboxClient:
-    """The one client of this process for a service: concurrent rollouts share its connections and its streams."""
-    return AsyncSandboxClient(url, api_key=api_key)
+def _client(urls: tuple[str, ...], api_key: str | None) -> AsyncSandboxClient:
+    return AsyncSandboxClient(urls, api_key=api_key)
 
 
 def _without_end(text: str) -> tuple[str, bool]:

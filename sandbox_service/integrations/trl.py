@@ -53,7 +53,7 @@ class RocRollouts:
 
     def __init__(
         self,
-        url: str,
+        url: str | Sequence[str],
         answers: Mapping[str, str],
         bounds: Bounds,
         *,
@@ -131,7 +131,7 @@ def _engine(trainer: Any) -> Generate:
 
 
 def python_tool(
-    url: str, *, api_key: str | None = None, wall_s: float = 4.0, max_chars: int = 1000
+    url: str | Sequence[str], *, api_key: str | None = None, wall_s: float = 4.0, max_chars: int = 1000
 ) -> Callable[[str, str], Awaitable[object]]:
     """An async tool for `GRPOTrainer(tools=[...])`: TRL runs the calls of one turn of one rollout together."""
 

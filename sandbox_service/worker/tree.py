@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -238,13 +239,22 @@ def _trim(site: Path) -> None:
 
 
 def _run(command: list[str], report: Callable[[str], None]) -> str:
-    """Run, reporting each line of output; return the last lines of what it said if it failed, else nothing."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    """Run, reporting each line of output; return the last lines of what it said if it failed, else nothing.
+
+    Who is stopped meanwhile takes it along, with what it has started: it could download for minutes.
+    """
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         lines = []
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            report(lines[-1])
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                report(lines[-1])
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     problems = [line for line in lines if line.startswith("ERROR")]
     return "\n".join(problems or lines[-5:] or ["it said nothing"]) if process.returncode else ""
 

@@ -416,4 +416,35 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(command: list[
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
     assert ran.returncode == 2
     assert f"`{command[0]}` needs the packages of `{extra}` ({missing} is missing)" in ran.stderr
-    assert f"pip install '.[{extra}]'" in ran.stderr
+    # This checkout is the one in use, and stays it.
+    assert f"{sys.executable} -m pip install -e '{Path(__file__).parents[2]}[{extra}]'" in ran.stderr
+
+
+def test_run_asks_for_the_service_before_it_asks_for_packages(tmp_path: Path) -> None:
+    """Where only the client is installed, a wrong port is the likelier slip than a missing server."""
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    main = f"from sandbox_service.cli import main; sys.exit(main(['run', {str(program)!r}, '--url', 'http://127.0.0.1:9']))"
+    hidden = f"import sys; sys.modules['structlog'] = None\n{main}"
+    ran = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, timeout=50)
+    assert ran.returncode == 1
+    assert "nothing answers at http://127.0.0.1:9: is the service running there?" in ran.stderr
+    assert "structlog is missing" in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "mcp", "eval"])
+def test_a_client_looks_where_serve_would_listen(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SANDBOX_PORT", "8426")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "http://127.0.0.1:8426" in capsys.readouterr().out
+
+
+def test_a_lone_gateway_takes_the_addresses_that_serve_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SANDBOX_REDIS_URL", "redis://127.0.0.1:9")
+    assert main(["gateway", "--port", "-1"]) == 2
+    assert "SANDBOX_PORT=-1" in capsys.readouterr().err

@@ -251,6 +251,12 @@ async def test_code_can_be_given_by_name(server: ScriptedServer, client: AsyncSa
     assert (sent["code"], sent["stdin"]) == ("print(1)", "x")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1/"])
+def test_the_address_is_that_of_the_service_not_of_its_api(url: str) -> None:
+    with pytest.raises(ValueError, match=r"without /v1: http://127\.0\.0\.1:8000$"):
+        SandboxClient(url)
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "localhost", "", "ftp://host", "http://", "/v1"])
 @pytest.mark.parametrize("kind", [AsyncSandboxClient, SandboxClient])
 def test_an_address_that_is_none_is_refused_at_once(kind: type[SandboxClient], url: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox_service.config import Settings
 from sandbox_service.errors import SetupError
-from sandbox_service.gateway.auth import Gatekeeper
+from sandbox_service.gateway.auth import Gatekeeper, read_keys
 from tests.gateway.conftest import ScriptedWorker, StartGateway
 
 
@@ -112,6 +112,13 @@ def test_a_key_file_that_cannot_be_right_stops_the_start(tmp_path: Path, text: s
     file.write_text(text)
     with pytest.raises(SetupError, match="sha256-of-key"):
         Gatekeeper(Settings(api_keys_file=file))
+
+
+def test_a_digest_may_be_pasted_as_it_was_printed(tmp_path: Path) -> None:
+    """`sha256sum` names its input behind the digest: `-`."""
+    file = tmp_path / "keys"
+    file.write_text(line("alice", "key-a").strip() + "  -\n")
+    assert read_keys(file) == [(hashlib.sha256(b"key-a").digest(), "alice")]
 
 
 def test_a_missing_key_file_stops_the_start(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,33 @@ from sandbox_service.commands.plan import Costs, Demand, plan, read_costs
 from sandbox_service.errors import SetupError
 
 PARTS = Parts(gateway=0.0005, redis=0.0003, worker=0.0010, zygote=0.0008, child=0.0018, init=0.0002, client=0.0002)
+ROOT = Path(__file__).parents[2]
 COSTS = Costs(gateway=0.5, redis=0.3, execution=4.0, idle_ms=6.0, redis_kb=2.0, source="a test")
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        ("loadtest.capacity --report", "there is no throughput, latency, burst, cores in"),
+        ("loadtest.load.report --out", "there is no report in"),
+        ("loadtest.train_selection", "there is no"),
+    ],
+)
+def test_what_has_to_be_made_first_is_told(module: str, told: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", *module.split(), str(tmp_path / "absent")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert ran.returncode == 2
+    assert told in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_what_the_service_does_without_is_told_with_how_to_get_it() -> None:
+    program = "import sys; sys.modules['simpy'] = None\nimport loadtest"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert ran.returncode == 1
+    assert "simpy is missing" in ran.stderr
+    assert "`make dev`" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_full_service_does_what_its_cpu_time_allows() -> None:

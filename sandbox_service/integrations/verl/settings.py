@@ -23,4 +23,4 @@ def section(config: Any) -> dict[str, Any]:
 def client(config: Any) -> AsyncSandboxClient:
     """This process' client for the service that the configuration names."""
     found = section(config)
-    return episode.client(str(found["url"]), found.get("api_key"))
+    return episode.client(found["url"], found.get("api_key"))

@@ -31,7 +31,7 @@ class SandboxTool(BaseTool):
 
     def __init__(self, config: dict[str, Any], tool_schema: OpenAIFunctionToolSchema | None = None) -> None:
         super().__init__(config, tool_schema or OpenAIFunctionToolSchema.model_validate(TOOL))
-        self._sandbox = episode.client(str(config["url"]), config.get("api_key"))
+        self._sandbox = episode.client(config["url"], config.get("api_key"))
 
     async def execute(
         self, instance_id: str, parameters: dict[str, Any] | str, **kwargs: Any
