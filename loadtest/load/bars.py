@@ -92,7 +92,7 @@ BARS = [
     *_at_once("burst", "45,000 at once in batches", 400),
     *_at_once("connections", "45,000 connections at once", 1536),
     Bar("slots", "1 slot → 2, to two plain processes", 0.9, None, lambda found: found["ratio"], " ×"),
-    Bar("workers", "two workers, to one with as many slots", 0.95, None, lambda found: found["ratio"], " ×"),
+    Bar("workers", "two workers, to one like them", 0.95, None, lambda found: found["ratio"], " ×"),
     Bar("workers", "two workers: lost", None, 0, lambda found: found["lost"], ""),
 ]
 

@@ -186,18 +186,28 @@ def _plain(processes: int, rounds: int) -> float:
 
 
 def workers(bench: Bench) -> dict[str, Any]:
-    """One worker with all slots, and two with half of them, each in a network namespace of its own; one Redis."""
-    half = cost.CPUS
-    with cluster(slots=2 * half) as one, cluster(workers=0, slots=half) as two:
-        for _ in range(2):
-            two.add_worker(("unshare", "--net"))
-        two.wait_ready()
-        turns = []
-        for _ in range(bench.scale.turns):
-            outcomes = [bench.closed(service, "print", bench.scale.turn, Transport.STREAM, 4) for service in (one, two)]
-            turns.append({"one": outcomes[0].summary(), "two": outcomes[1].summary()})
-    ratio = statistics.median(turn["two"]["per_s"] / turn["one"]["per_s"] for turn in turns)
-    return {"turns": turns, "ratio": ratio, "lost": sum(turn["two"]["lost"] for turn in turns)}
+    """One worker; two like it, each in a network namespace of its own; and two with half of its slots. One Redis each."""
+    slots = 2 * cost.CPUS
+    with ExitStack() as stack:
+        services = {"one": stack.enter_context(cluster(slots=slots))}
+        for name, each in (("two", slots), ("halves", cost.CPUS)):
+            services[name] = stack.enter_context(cluster(workers=0, slots=each))
+            for _ in range(2):
+                services[name].add_worker(("unshare", "--net"))
+            services[name].wait_ready()
+        turns = [
+            {
+                name: bench.closed(service, "print", bench.scale.turn, Transport.STREAM, 4).summary()
+                for name, service in services.items()
+            }
+            for _ in range(bench.scale.turns)
+        ]
+
+    def to_one(name: str) -> float:
+        return statistics.median(turn[name]["per_s"] / turn["one"]["per_s"] for turn in turns)
+
+    lost = sum(turn[name]["lost"] for turn in turns for name in services)
+    return {"turns": turns, "ratio": to_one("two"), "of_halves": to_one("halves"), "lost": lost}
 
 
 def cores(bench: Bench) -> dict[str, Any]:
