@@ -30,12 +30,12 @@ class Scale:
     burst: int
     connections: int
     cpu_bound: int
-    """Calls of a program that computes, in one turn."""
+    """Calls of a program that computes, in one of a third as many turns."""
     clients: int
 
 
 QUICK = Scale(1, 256, 256, 40, 128, 112, 512, 256, 8, 4)
-FULL = Scale(9, 1024, 3072, 600, 512, 512 * 32, 45_000, 45_000, 32, 32)
+FULL = Scale(9, 1024, 3072, 600, 512, 512 * 32, 45_000, 45_000, 100, 32)
 
 
 class Bench:

@@ -185,8 +185,8 @@ def _cores(found: Mapping[str, Any]) -> list[str]:
 
 def _workers(found: Mapping[str, Any]) -> list[str]:
     return [
-        f"Two workers in network namespaces of their own on one Redis: {found['ratio']:.2f} of one like them; with half "
-        f"of its slots each {found['of_halves']:.2f}. {found['lost']} lost."
+        f"Two workers in network namespaces of their own on one Redis: {found['ratio']:.2f} of one like them; with "
+        f"half of its slots each {found['of_halves']:.2f}. {found['lost']} lost{_valid(found)}."
     ]
 
 
