@@ -26,7 +26,8 @@ GPUS = {8: 1, 64: 8}
 STAGES = [("1", 8192, 10, 300), ("2", 12288, 10, 385), ("3", 12288, 15, 125)]
 """Response tokens, turns, and verl's step count at the end."""
 NOTE = """#!/bin/bash
-printf '%s\\0' "${0##*/}" "$@" >>"$NOTES"; printf '\\n' >>"$NOTES"
+exec 9>>"$NOTES"; flock 9  # one of them runs in the background
+printf '%s\\0' "${0##*/}" "$@" >&9; printf '\\n' >&9; exec 9>&-
 while [ $# -gt 0 ]; do [ "$1" = --unsolved ] && echo '{}' >"$2"; shift; done
 exit 0
 """
