@@ -46,6 +46,11 @@ _CHEAPER = (
     "reference counts any more. What is left: code that sets a child up in C, or smaller images. What worker, gateway "
     "and Redis take is Python and round trips: fewer of them, or a worker that is not Python."
 )
+_SINGLES = (
+    "Capacity is measured in streamed batches; the step's calls come one to a request, which costs the gateway, Redis, "
+    "the worker and the clients more each. So less of the CPUs is free than the rate's share of capacity says, and "
+    "whenever the machine is slower for some seconds, calls queue."
+)
 _SPREAD = "What the programs themselves take is in both rates; the rest is as above."
 
 
@@ -86,8 +91,8 @@ BARS = [
     ),
     Bar("latency", "idle, p50", None, 8, lambda found: found["idle"]["latency_ms"]["p50"], " ms"),
     Bar("latency", "idle, p99", None, 25, lambda found: found["idle"]["latency_ms"]["p99"], " ms"),
-    Bar("step", "RL step, mean", None, 300, lambda found: found["latency_ms"]["mean"], " ms"),
-    Bar("step", "RL step, p99", None, 1000, lambda found: found["latency_ms"]["p99"], " ms"),
+    Bar("step", "RL step, mean", None, 300, lambda found: found["latency_ms"]["mean"], " ms", _SINGLES),
+    Bar("step", "RL step, p99", None, 1000, lambda found: found["latency_ms"]["p99"], " ms", _SINGLES),
     Bar("step", "RL step: lost, duplicated or wrong", None, 0, _failed, ""),
     *_at_once("burst", "45,000 at once in batches", 400),
     *_at_once("connections", "45,000 connections at once", 1536),
@@ -140,7 +145,7 @@ def _missed(sections: Sections) -> list[str]:
         return []
     lines = ["## What is in the way of those that are missed", ""]
     for way in dict.fromkeys(bar.way for bar, _ in missed):
-        names = "; ".join(f"{bar.what} ({measured:.3g}{bar.unit})" for bar, measured in missed if bar.way == way)
+        names = "; ".join(f"{bar.what} ({measured:.4g}{bar.unit})" for bar, measured in missed if bar.way == way)
         lines += [f"{names}. {way}".strip(), ""]
     return [*lines, *_budget(sections)]
 

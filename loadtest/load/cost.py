@@ -19,6 +19,7 @@ CPUS = len(os.sched_getaffinity(0))
 PARTS = ("gateway", "redis", "worker", "zygote", "child", "init", "generator")
 BUSY_LIMIT = 0.05
 """A measurement is valid while others take less than this share of all CPUs."""
+_KTHREADD = 2
 
 
 @dataclass
@@ -134,6 +135,8 @@ def take(service: Cluster | None, at: float) -> Account:
             below.add(pid)
             line += children[pid]
     account.own_s = sum(table[pid].own_s + table[pid].reaped_s for pid in below)
+    # What the kernel's threads do (unmounting, freeing) is for whoever runs; somebody else would be seen himself.
+    account.own_s += sum(one.own_s for one in table.values() if one.parent == _KTHREADD and not one.rss_mb)
     parts = {} if service is None else _parts(service, children)
     for pid, part in parts.items():
         if pid not in table:

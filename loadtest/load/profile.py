@@ -50,6 +50,8 @@ def profile(bench: Bench) -> dict[str, Any]:
 
 def _sampled(samples: Samples, calls: int) -> dict[str, Any]:
     total = sum(sum(kinds.values()) for kinds in samples.kinds.values()) + samples.idle + samples.others
+    if total == 0:
+        raise NoPerf("`perf` took no sample: the machine had no time for it")
     return {
         "samples": total,
         "idle": samples.idle / total,

@@ -119,12 +119,14 @@ def _fronts(found: Mapping[str, Any]) -> list[str]:
 
 def _step(found: Mapping[str, Any]) -> list[str]:
     cuts, share = found["latency_ms"], found["rate_per_s"] / found["capacity_per_s"]
+    busy = sum(found["cpu_ms_per_call"].values()) * found["per_s"] / 1000
     return [
         f"One RL step: {found['rollouts']} rollouts that think for {found['think_s']:.0f} s (mean) before each of "
         f"their {found['calls']} calls (`{found['workload']}`), from {found['processes']} processes, open loop "
-        f"at {found['rate_per_s']:.0f}/s ({share:.0%} of capacity): mean {cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, "
-        f"p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; {found['lost']} lost, {found['duplicated']} duplicated, "
-        f"{found['wrong']} wrong, {found['early']} due before their rollout had its last answer{_valid(found)}."
+        f"at {found['rate_per_s']:.0f}/s ({share:.0%} of capacity, {busy:.2f} CPUs busy with it): mean "
+        f"{cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; "
+        f"{found['lost']} lost, {found['duplicated']} duplicated, {found['wrong']} wrong, "
+        f"{found['early']} due before their rollout had its last answer{_valid(found)}."
     ]
 
 

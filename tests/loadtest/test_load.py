@@ -181,6 +181,15 @@ def test_own_cpu_time_is_not_taken_for_that_of_others() -> None:
     assert used.cpu_s["generator"] > 0.1
 
 
+def test_work_of_the_kernels_threads_is_not_taken_for_that_of_others() -> None:
+    """They unmount and free for whoever runs, which is us."""
+    ticks = 0
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        fields = entry.read_bytes().rpartition(b")")[2].split()
+        ticks += int(fields[11]) + int(fields[12]) if fields[1] == b"2" else 0
+    assert cost.take(None, time.monotonic()).own_s >= ticks * cost.TICK_S > 0
+
+
 def test_a_sample_is_given_to_its_part_and_to_what_led_there() -> None:
     """What a zygote forks while it is watched is a child, and what that forks; an init, forked before, is not."""
     text = """python3.11     0/0     PERF_RECORD_FORK(30:30):(10:10)
