@@ -1,6 +1,7 @@
 """Every setting of the service, read from SANDBOX_* environment variables and nowhere else.
 
-Only this module reads the environment. `sandbox-service config` prints what is in force with these descriptions.
+Only this module reads the environment; the client's commands, which do without it, look at SANDBOX_PORT alone.
+`sandbox-service config` prints what is in force with these descriptions.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ PARTS = ("gateway", "redis", "worker", "zygote", "child", "init", "generator")
 BUSY_LIMIT = 0.05
 """A measurement is valid while others take less than this share of all CPUs."""
 _KTHREADD = 2
+_HELPERS = ("kworker", "ksoftirqd", "rcu")
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Account:
     busy_s: float = 0.0
     stolen_s: float = 0.0
     own_s: float = 0.0
+    kernel_s: dict[int, float] = field(default_factory=dict)
+    """Of each of the kernel's threads that unmounts, frees or sends for whoever runs."""
     cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     rss_mb: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -41,6 +44,7 @@ class Account:
             self.busy_s - before.busy_s,
             self.stolen_s - before.stolen_s,
             self.own_s - before.own_s,
+            {pid: used - before.kernel_s[pid] for pid, used in self.kernel_s.items() if pid in before.kernel_s},
             {part: used - before.cpu_s.get(part, 0.0) for part, used in self.cpu_s.items()},
             {part: used - before.faults.get(part, 0) for part, used in self.faults.items()},
             dict(self.rss_mb),
@@ -53,7 +57,8 @@ class Account:
     @property
     def foreign_share(self) -> float:
         """The share of all CPUs that neither the test nor the service used."""
-        return max(0.0, self.busy_s - self.own_s + self.stolen_s) / (self.at * CPUS)
+        own_s = self.own_s + sum(self.kernel_s.values())
+        return max(0.0, self.busy_s - own_s + self.stolen_s) / (self.at * CPUS)
 
     @property
     def is_valid(self) -> bool:
@@ -62,6 +67,7 @@ class Account:
 
 @dataclass(frozen=True)
 class _Process:
+    name: str
     parent: int
     own_s: float
     reaped_s: float
@@ -79,13 +85,16 @@ def _processes() -> dict[int, _Process]:
         if not entry.name.isdigit():
             continue
         try:
-            fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
+            name, _, rest = Path(entry.path, "stat").read_bytes().rpartition(b")")
         except OSError:
             continue  # it has ended
+        fields = rest.split()
         parent, minor, reaped_minor = int(fields[1]), int(fields[7]), int(fields[8])
         user, system, reaped_user, reaped_system = map(int, fields[11:15])
         own, reaped = TICK_S * (user + system), TICK_S * (reaped_user + reaped_system)
-        found[int(entry.name)] = _Process(parent, own, reaped, minor, reaped_minor, int(fields[21]) * _PAGE_MB)
+        rss_mb = int(fields[21]) * _PAGE_MB
+        comm = name.partition(b"(")[2].decode(errors="replace")
+        found[int(entry.name)] = _Process(comm, parent, own, reaped, minor, reaped_minor, rss_mb)
     return found
 
 
@@ -135,8 +144,11 @@ def take(service: Cluster | None, at: float) -> Account:
             below.add(pid)
             line += children[pid]
     account.own_s = sum(table[pid].own_s + table[pid].reaped_s for pid in below)
-    # What the kernel's threads do (unmounting, freeing) is for whoever runs; somebody else would be seen himself.
-    account.own_s += sum(one.own_s for one in table.values() if one.parent == _KTHREADD and not one.rss_mb)
+    account.kernel_s = {
+        pid: one.own_s
+        for pid, one in table.items()
+        if one.parent == _KTHREADD and not one.rss_mb and one.name.startswith(_HELPERS)
+    }
     parts = {} if service is None else _parts(service, children)
     for pid, part in parts.items():
         if pid not in table:

@@ -13,8 +13,13 @@ from sandbox_service.reasons import closest
 
 
 def default_url() -> str:
-    """Where `serve` would listen with the same environment."""
-    return f"http://127.0.0.1:{os.environ.get('SANDBOX_PORT') or 8000}"
+    """Where `serve` answers on this machine, but for a SANDBOX_HOST that 127.0.0.1 does not reach.
+
+    SANDBOX_PORT may be no port to ask at: 0, or what Kubernetes sets for a service of the name `sandbox`.
+    """
+    port = os.environ.get("SANDBOX_PORT", "")
+    usable = port.isascii() and port.isdecimal() and 0 < int(port) < 65536
+    return f"http://127.0.0.1:{port if usable else 8000}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,7 +106,7 @@ def _add_addresses(part: argparse.ArgumentParser) -> None:
 def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     run = _command(commands, "run", actions.run, "run one file through the service and print its Result", examples.RUN)
     run.add_argument("file", help="Python file, or - for standard input")
-    run.add_argument("--url", default=default_url(), help="the service (default: %(default)s, by SANDBOX_PORT)")
+    run.add_argument("--url", action="append", help=f"the service (default: {default_url()}, by SANDBOX_PORT)")
     run.add_argument("--api-key-file", type=Path, help="file with the API key, where the service asks for one")
     run.add_argument("--stdin", type=Path, metavar="FILE", help="what the program reads from its standard input")
     run.add_argument("--image", help="name of the image to run in")

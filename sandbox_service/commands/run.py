@@ -17,6 +17,7 @@ import httpx
 from pydantic import ValidationError
 
 from sandbox_service.client import Call, Limits, Retries, SandboxClient, Status
+from sandbox_service.commands.parser import default_url
 from sandbox_service.errors import SetupError, Unavailable
 from sandbox_service.reasons import flaws
 from sandbox_service.tls import refused_tls
@@ -28,8 +29,11 @@ _PATIENCE_S = 5.0
 def run(options: argparse.Namespace) -> int:
     call = _call(options)
     key = read_key(options.api_key_file)
-    _client(options.url, key)  # refuses an address or a key that is none, before a service is started
-    with _service(options.url) as url, _client(url, key) as client:
+    given, *more = options.url or [default_url()]
+    if more:
+        raise SetupError("one call goes to one gateway: give --url once")
+    _client(given, key)  # refuses an address or a key that is none, before a service is started
+    with _service(given) as url, _client(url, key) as client:
         result = client.run(call)
     print(result.model_dump_json(indent=2 if sys.stdout.isatty() else None))
     return 0 if result.status is Status.OK else 1

@@ -266,9 +266,10 @@ def _bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that no resolver would take is a UnicodeError
+        why = error.strerror if isinstance(error, OSError) else error
         raise SetupError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Set SANDBOX_HOST and SANDBOX_PORT to a free one"
+            f"cannot listen on {host} port {port}: {why}. Choose others: --host (SANDBOX_HOST), --port (SANDBOX_PORT)"
         ) from error
     return listener
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox_service.cli import main
-from sandbox_service.commands.parser import parser
+from sandbox_service.commands.parser import default_url, parser
 from sandbox_service.commands.run import _call
 from sandbox_service.config import Settings, unknown_variables
 from sandbox_service.models import CODE_BYTES, Limits
@@ -68,6 +68,26 @@ def test_an_invalid_setting_is_told_by_its_variable(
     monkeypatch.setenv("SANDBOX_PORT", "99999")
     assert main(["config"]) == 2
     assert "SANDBOX_PORT=99999" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "port"), [("8426", 8426), ("", 8000), ("0", 8000), ("tcp://10.0.0.1:80", 8000), ("80%20", 8000)]
+)
+def test_commands_ask_where_serve_answers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, port: int
+) -> None:
+    """If SANDBOX_PORT is a port."""
+    monkeypatch.setenv("SANDBOX_PORT", given)
+    assert default_url() == f"http://127.0.0.1:{port}"
+    with pytest.raises(SystemExit):
+        main(["mcp", "--help"])
+    assert f"http://127.0.0.1:{port}" in capsys.readouterr().out
+
+
+def test_one_call_goes_to_one_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.py").write_text("print(1)")
+    assert main(["run", str(tmp_path / "one.py"), "--url", "http://a", "--url", "http://b"]) == 2
+    assert "give --url once" in capsys.readouterr().err
 
 
 def test_a_default_that_no_call_would_get_is_refused(

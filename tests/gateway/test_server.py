@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from sandbox_service.errors import SetupError
 from sandbox_service.gateway import server
 from tests.conftest import WaitUntil
 from tests.gateway.apart import process
@@ -105,6 +106,11 @@ async def test_a_taken_port_is_told(environment: dict[str, str], gateway: Gatewa
     port = str(urlsplit(gateway.url).port)
     async with process(**environment | {"SANDBOX_PORT": port}) as second:
         assert "SANDBOX_PORT" in str((await second.event("refused_to_start"))["reason"])
+
+
+def test_a_host_that_no_resolver_takes_is_told() -> None:
+    with pytest.raises(SetupError, match="--host"):
+        server._bind("gateway..lan", 0)
 
 
 async def test_keys_are_reloaded_on_sighup(environment: dict[str, str], tmp_path: Path) -> None:

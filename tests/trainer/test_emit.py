@@ -45,6 +45,19 @@ def test_room_is_left_for_the_papers_prompt() -> None:
     assert f"data.max_prompt_length={PROMPT_TOKENS - TEMPLATE_TOKENS}" in page
 
 
+@pytest.mark.parametrize(
+    ("sandbox", "told"),
+    [("http://[::1]:80", ["http://[::1]:80"]), ("[http://a:80,http://b:80]", ["http://a:80", "http://b:80"])],
+)
+def test_the_filter_run_asks_all_gateways(emitted: Path, sandbox: str, told: list[str]) -> None:
+    """Where verl is told several, in its way to write a list."""
+    lines = (emitted / "launch-8gpu.sh").read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if "urls=()" in line)
+    script = "\n".join(["set -euo pipefail", *lines[start : start + 3], 'printf "%s\\n" "${urls[@]}"'])
+    done = subprocess.run(["bash", "-c", script], env={"SANDBOX": sandbox}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [word for url in told for word in ("--url", url)]
+
+
 @pytest.mark.parametrize(("gpus", "nodes"), [(8, 1), (64, 8)])
 def test_the_launch_script_runs_three_stages(emitted: Path, tmp_path: Path, gpus: int, nodes: int) -> None:
     """With a verl that only notes how it is called; the filter run's result is there already."""

@@ -155,18 +155,19 @@ def test_what_pip_says_is_told(settings: Settings) -> None:
         rootfs.load("wrong", settings)
 
 
-def test_a_build_that_is_told_to_end_leaves_nothing(settings: Settings) -> None:
-    """SIGTERM, as `timeout` or a supervisor sends it: no half of a tree stays in a folder that no build may see again.
-    The folder itself was named before anything was put there."""
-    state_dir = settings.state_dir / "mistyped"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_build_that_is_told_to_end_leaves_nothing(settings: Settings, number: signal.Signals) -> None:
+    """As `timeout`, a supervisor or a closed terminal says it: no half of a tree stays in a folder that no build may see
+    again. The folder itself was named before anything was put there."""
+    state_dir = settings.state_dir / f"mistyped-{number.name}"
     with command(Settings(state_dir=state_dir), "--name", "cut", "--bare") as build:
         assert build.stdout is not None
         first = build.stdout.readline()
         assert first == f"image: building it in {state_dir} (SANDBOX_STATE_DIR, a new folder)\n"
         while "libraries" not in build.stdout.readline():
             assert build.poll() is None
-        build.terminate()
-    assert build.returncode == 128 + signal.SIGTERM
+        build.send_signal(number)
+    assert build.returncode == 128 + number
     assert {path.name for path in state_dir.joinpath("images").iterdir()} == {".lock", "names"}
 
 
