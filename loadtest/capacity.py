@@ -28,6 +28,7 @@ import simpy
 
 from loadtest.load import traffic
 from loadtest.load.crowd import percentile
+from loadtest.load.report import load
 from sandbox_service.commands.plan import Costs, Demand, Plan, plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -237,11 +238,10 @@ class Report:
     source: str
 
     @classmethod
-    def read(cls, folder: Path) -> Report:
-        sections = {name: json.loads((folder / f"{name}.json").read_text()) for name in SECTIONS}
+    def of(cls, sections: Mapping[str, Any]) -> Report:
         one = sections["throughput"]
         source = f"{one['machine']['cpu']}, {one['machine']['cpus']} CPUs, commit {one['commit']}"
-        return cls(**{name: section["found"] for name, section in sections.items()}, source=source)
+        return cls(**{name: sections[name]["found"] for name in SECTIONS}, source=source)
 
     @property
     def parts(self) -> Parts:
@@ -380,11 +380,13 @@ def main() -> int:
     parser.add_argument("--report", type=Path, default=ROOT / "loadtest" / "reports" / "load")
     parser.add_argument("--write", action="store_true", help="store the costs for `plan`, and write CAPACITY.md")
     options = parser.parse_args()
-    if missing := [name for name in SECTIONS if not (options.report / f"{name}.json").exists()]:
+    sections = load(options.report)
+    if missing := [name for name in SECTIONS if name not in sections]:
         parser.error(
-            f"there is no {', '.join(missing)} in {options.report}: run `make load` first, or name its --report"
+            f"there is no {', '.join(missing)} of this version in {options.report}: run `make load` first, or name "
+            "its --report"
         )
-    report = Report.read(options.report)
+    report = Report.of(sections)
     costs = costs_of(report)
     checks = list(validate(report.cores, report.pause_s, report.mix))
     for check in checks:

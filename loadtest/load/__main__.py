@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from loadtest.load import report
 from loadtest.load.bench import FULL, QUICK, Bench
 from loadtest.load.sections import SECTIONS, Section, replay
+from loadtest.load.verdict import FORMAT, faults_of
 from sandbox_service.config import Settings
 from sandbox_service.worker import rootfs
 
@@ -60,24 +61,13 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def faults_of(found: Any) -> tuple[int, bool]:
-    """Count what was wrong, lost or duplicated anywhere below; tell whether all below is valid."""
-    if isinstance(found, list):
-        found = dict(enumerate(found))
-    if not isinstance(found, dict):
-        return 0, True
-    below = [faults_of(value) for value in found.values()]
-    own = sum(found.get(name, 0) for name in ("wrong", "lost", "duplicated") if "answered" in found)
-    return own + sum(count for count, _ in below), all([found.get("valid", True), *(valid for _, valid in below)])
-
-
-def measured_before(path: Path, now: str) -> bool:
-    """Tell whether the section was measured at this commit, and needs not be measured again."""
+def measured_before(path: Path, asked: dict[str, Any]) -> bool:
+    """Tell whether the section was measured as it is asked for now, and needs not be measured again."""
     if not path.exists():
         return False
     section = json.loads(path.read_text())
     wrong, valid = faults_of(section["found"])
-    return section["commit"] == now and bool(section["quick"] or wrong or valid)
+    return asked.items() <= section.items() and bool(asked["quick"] or wrong or valid)
 
 
 def measure(section: Section, bench: Bench, tries: int) -> tuple[dict[str, Any], int]:
@@ -116,20 +106,22 @@ def main() -> int:
     if unknown := set(names) - set(SECTIONS):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there is {', '.join(SECTIONS)}")
     options.out.mkdir(parents=True, exist_ok=True)
-    scale, now = QUICK if options.quick else FULL, commit()
+    scale = QUICK if options.quick else FULL
+    asked = {"format": FORMAT, "commit": commit(), "quick": options.quick}
+    asked |= {"workload": options.workload, "rate_share": options.rate_share}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal) as progress:
         bench = Bench(scale, progress, options.workload, options.replay, options.rate_share)
         for name in names:
             path = options.out / f"{name}.json"
-            if not options.fresh and name != "replay" and measured_before(path, now):
-                console.print(f"{name}: measured at {now} already")
+            if not options.fresh and name != "replay" and measured_before(path, asked):
+                console.print(f"{name}: measured at {asked['commit']} already")
                 continue
             begun = time.monotonic()
             console.print(f"{name}: {(SECTIONS[name].__doc__ or '').partition(chr(10))[0]}")
             found, tries = measure(SECTIONS[name], bench, 1 if options.quick else TRIES)
             taken_s = time.monotonic() - begun
-            about = {"commit": now, "quick": options.quick, "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime())}
+            about = {**asked, "when": time.strftime("%Y-%m-%d %H:%M", time.gmtime())}
             about |= {"seconds": taken_s, "tries": tries, "machine": machine()}
             path.write_text(json.dumps({**about, "found": found}, indent=1))
     sections = report.load(options.out)

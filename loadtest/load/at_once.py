@@ -81,7 +81,7 @@ def _all_at_once(
         "redis_kb_per_call": 1024 * (peaks["redis"] - empty_mb) / calls,
         "first_answer_after_filled_s": sent.done[0] - filled if sent.done else None,
         "per_s_while_draining": draining,
-        "steady_per_s": steady.per_s,
+        "steady": steady.summary(),
         "to_steady": draining / steady.per_s,
         "valid": sent.account.is_valid and steady.account.is_valid and is_alike(sent.work_ms, steady.work_ms),
         "order": _inversions(sent),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loadtest.load import profile
+from loadtest.load.verdict import faults_of
 
 Sections = Mapping[str, Any]
 
@@ -113,7 +114,8 @@ def judge(sections: Sections) -> Iterator[tuple[Bar, float, float]]:
 def table(sections: Sections) -> list[str]:
     lines = ["| | wanted | measured | of the bar | |", "|---|---|---|---|---|"]
     lines += [
-        f"| {bar.what} | {bar.wanted} | {measured:.4g}{bar.unit} | {ratio:.2f} | {'' if ratio >= 1 else 'missed'} |"
+        f"| {bar.what} | {bar.wanted} | {measured:.4g}{bar.unit} | {ratio:.2f} | "
+        f"{'' if ratio >= 1 else 'missed'}{'' if faults_of(sections[bar.section]['found'])[1] else ' (not valid)'} |"
         for bar, measured, ratio in judge(sections)
     ]
     return lines

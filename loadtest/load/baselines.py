@@ -68,7 +68,8 @@ def jailed(case: str, calls: int) -> Rate:
 
 
 def _pool(command: Sequence[str], stdout: str, calls: int, pass_fds: tuple[int, ...] = ()) -> Rate:
-    """Run the command as often as that, one per CPU at a time; its output is checked."""
+    """Run the command as often as that, one per CPU at a time, up to whole rounds, four at least; check its output."""
+    calls = cost.CPUS * max(4, -(-calls // cost.CPUS))
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     running: list[subprocess.Popen[str]] = []
     for _ in range(calls):

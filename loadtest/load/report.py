@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.load import bars, profile
+from loadtest.load.verdict import FORMAT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RESULTS = ROOT / "loadtest" / "results"
@@ -28,8 +29,9 @@ Sections = Mapping[str, Any]
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """Read what was measured so far: a section's name to its JSON."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    """Read what was measured so far: a section's name to its JSON. What an older load test wrote is left out."""
+    sections = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {name: section for name, section in sections.items() if section.get("format") == FORMAT}
 
 
 def _machine(sections: Sections) -> str:
@@ -118,13 +120,14 @@ def _fronts(found: Mapping[str, Any]) -> list[str]:
 
 
 def _step(found: Mapping[str, Any]) -> list[str]:
-    cuts, share = found["latency_ms"], found["rate_per_s"] / found["capacity_per_s"]
+    cuts, share = found["latency_ms"], found["rate_per_s"] / found["before"]["per_s"]
     busy = sum(found["cpu_ms_per_call"].values()) * found["per_s"] / 1000
     return [
         f"One RL step: {found['rollouts']} rollouts that think for {found['think_s']:.0f} s (mean) before each of "
         f"their {found['calls']} calls (`{found['workload']}`), from {found['processes']} processes, open loop "
-        f"at {found['rate_per_s']:.0f}/s ({share:.0%} of capacity, {busy:.2f} CPUs busy with it): mean "
-        f"{cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; "
+        f"at {found['rate_per_s']:.0f}/s, {share:.0%} of the capacity before it (behind it: "
+        f"{found['behind']['per_s']:.0f}/s), {busy:.2f} CPUs busy with it: "
+        f"mean {cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; "
         f"{found['lost']} lost, {found['duplicated']} duplicated, {found['wrong']} wrong, "
         f"{found['early']} due before their rollout had its last answer{_valid(found)}."
     ]
@@ -137,7 +140,7 @@ def _at_once(title: str) -> Callable[[Mapping[str, Any]], list[str]]:
             f"{found['calls']} calls (`{found['workload']}`) in flight at once as {title}: {found['lost']} lost, "
             f"{found['duplicated']} duplicated, {found['wrong']} wrong; all accepted after "
             f"{found['filled_after_s']:.1f} s, then {found['per_s_while_draining']:.0f}/s "
-            f"({found['to_steady']:.2f} of the steady {found['steady_per_s']:.0f}/s); gateways "
+            f"({found['to_steady']:.2f} of the steady {found['steady']['per_s']:.0f}/s); gateways "
             f"{rss.get('gateway', 0):.0f} MiB, Redis {rss.get('redis', 0):.0f} MiB; a call ended at most "
             f"{moved:.1%} (p99) of all calls from its place in line{_valid(found)}."
         ]
@@ -170,7 +173,7 @@ def _slots(found: Mapping[str, Any]) -> list[str]:
     last = found["turns"][-1]
     return [
         f"A program that only computes, 1 → 2 slots: × {last['service']:.2f}, where two plain processes reach "
-        f"× {last['plain']:.2f}: {found['ratio']:.2f} of it."
+        f"× {last['plain']:.2f}: {found['ratio']:.2f} of it{_valid(found)}."
     ]
 
 
@@ -216,7 +219,8 @@ def markdown(sections: Sections) -> str:
         lines += ["## Bars", "", *bars.table(sections), ""]
     for name, title, render in _PARTS:
         if name in sections:
-            lines += [f"## {title}", "", *render(sections[name]["found"]), ""]
+            again = f" (try {tries})" if (tries := sections[name]["tries"]) > 1 else ""
+            lines += [f"## {title}{again}", "", *render(sections[name]["found"]), ""]
     return "\n".join(lines)
 
 

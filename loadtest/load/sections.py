@@ -45,15 +45,19 @@ def throughput(bench: Bench) -> dict[str, Any]:
                 if case != "print":
                     empty = bench.closed(service, f"empty {case}", calls // 2, Transport.BATCH, 4)
                 bench.begin(f"{case}: baselines", 3)
+                before = cost.take(None, time.monotonic())
                 bare = baselines.cold(case, max(8, calls // share))
                 bench.told(1)
                 jailed = baselines.jailed(case, max(8, calls // share)) if case == "print" else None
                 bench.told(1)
                 forked = floors[case].measure(max(50, calls // 8))
                 bench.told(1)
+                beside = cost.take(None, time.monotonic()).since(before)
                 turns.append(
                     {
                         "service": _of_turn(sent),
+                        "empty": None if empty is sent else _of_turn(empty),
+                        "baselines": {"foreign_share": beside.foreign_share},
                         "cold": asdict(bare),
                         "jailed": asdict(jailed) if jailed else None,
                         "floor": asdict(forked),
@@ -100,7 +104,7 @@ def _median(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cold_per_s": statistics.median(turn["cold"]["per_s"] for turn in turns),
         "jailed_per_s": statistics.median(turn["jailed"]["per_s"] for turn in turns) if turns[0]["jailed"] else None,
         "floor_ms": statistics.median(turn["floor"]["cpu_ms"] for turn in turns),
-        "valid": _were_alone([turn["service"] for turn in turns]),
+        "valid": all(_were_alone([turn[name] for turn in turns]) for name in ("service", "baselines")),
     }
 
 
@@ -161,21 +165,27 @@ def slots(bench: Bench) -> dict[str, Any]:
     with cluster(slots=1) as one, cluster(slots=2) as two:
         turns = []
         for _ in range(-(-bench.scale.turns // 3)):
-            rates = [_spin(bench, service, calls * count) for count, service in ((1, one), (2, two))]
+            sent = [_spin(bench, service, calls * count) for count, service in ((1, one), (2, two))]
+            rates = [each["per_s"] for each in sent]
+            before = cost.take(None, time.monotonic())
             plain = [_plain(count, calls // 4) for count in (1, 2)]
+            beside = cost.take(None, time.monotonic()).since(before)
             turns.append(
                 {
                     "service": rates[1] / rates[0],
                     "plain": plain[1] / plain[0],
                     "ratio": rates[1] / rates[0] / (plain[1] / plain[0]),
-                    "per_s": rates,
+                    "slots": sent,
+                    "baselines": {"foreign_share": beside.foreign_share},
                     "plain_per_s": plain,
                 }
             )
-    return {"turns": turns, "ratio": statistics.median(turn["ratio"] for turn in turns)}
+    measured = [each for turn in turns for each in (*turn["slots"], turn["baselines"])]
+    ratio = statistics.median(turn["ratio"] for turn in turns)
+    return {"turns": turns, "ratio": ratio, "valid": _were_alone(measured)}
 
 
-def _spin(bench: Bench, service: Cluster, calls: int) -> float:
+def _spin(bench: Bench, service: Cluster, calls: int) -> dict[str, Any]:
     shot = traffic.Shot(
         traffic.Call(code=_SPIN).model_dump_json(exclude_defaults=True).encode(),
         "ok",
@@ -183,7 +193,7 @@ def _spin(bench: Bench, service: Cluster, calls: int) -> float:
     )
     bench.begin(f"{calls} calls that compute", calls)
     plan = Plan(tuple(service.urls), Transport.STREAM, 1, calls)
-    return crowd.send(service, [(plan, [shot] * calls)], bench.told).per_s
+    return _of_turn(crowd.send(service, [(plan, [shot] * calls)], bench.told))
 
 
 def _plain(processes: int, rounds: int) -> float:
@@ -217,7 +227,7 @@ def workers(bench: Bench) -> dict[str, Any]:
         return statistics.median(turn[name]["per_s"] / turn["one"]["per_s"] for turn in turns)
 
     lost = sum(turn[name]["lost"] for turn in turns for name in services)
-    valid = _were_alone([turn[name] for turn in turns for name in services])
+    valid = all(_were_alone([turn[name] for turn in turns]) for name in services)
     return {"turns": turns, "ratio": to_one("two"), "of_halves": to_one("halves"), "lost": lost, "valid": valid}
 
 
@@ -247,8 +257,8 @@ def cores(bench: Bench) -> dict[str, Any]:
             "full": full.summary(),
             "rate_per_s": rate,
             "part": part.summary(),
-            "after_per_s": after.per_s,
-            "valid": full.account.is_valid and part.account.is_valid and is_alike(full.per_s, after.per_s),
+            "after": after.summary(),
+            "valid": is_alike(full.per_s, after.per_s),
         }
     return {"workload": workload, "in_flight": BATCH * 4, "cpus": found}
 

@@ -63,8 +63,8 @@ def step(bench: Bench) -> dict[str, Any]:
         after = bench.closed(service, workload, scale.small, Transport.STREAM, 4)
     early = sum(sum(_early(one, record)) for one, record in zip(schedules, sent.records, strict=True))
     return {
-        "capacity_per_s": capacity.per_s,
-        "capacity_after_per_s": after.per_s,
+        "before": capacity.summary(),
+        "behind": after.summary(),
         "rate_per_s": rate,
         "rollouts": each * scale.clients,
         "think_s": THINK_S,

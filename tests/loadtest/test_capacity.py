@@ -22,7 +22,7 @@ COSTS = Costs(gateway=0.5, redis=0.3, execution=4.0, idle_ms=6.0, redis_kb=2.0, 
 @pytest.mark.parametrize(
     ("module", "told"),
     [
-        ("loadtest.capacity --report", "there is no throughput, latency, burst, cores in"),
+        ("loadtest.capacity --report", "there is no throughput, latency, burst, cores of this version in"),
         ("loadtest.load.report --out", "there is no report in"),
         ("loadtest.train_selection", "there is no"),
     ],

@@ -104,14 +104,17 @@ def test_what_is_not_valid_is_measured_again_and_what_is_wrong_is_kept() -> None
 def test_what_is_valid_or_wrong_is_not_measured_again_at_its_commit(tmp_path: Path) -> None:
     """So a run that was interrupted, or is not valid in a part, goes on where it has to."""
     section = tmp_path / "step.json"
-    assert not measured_before(section, "abc")
+    asked = {"commit": "abc", "quick": False}
+    assert not measured_before(section, asked)
     for valid, commit, is_enough in ((True, "abc", True), (True, "def", False), (False, "abc", False)):
         section.write_text(json.dumps({"commit": commit, "quick": False, "found": {"valid": valid}}))
-        assert measured_before(section, "abc") is is_enough
+        assert not measured_before(section, asked | {"quick": True})
+        assert measured_before(section, asked) is is_enough
     section.write_text(
         json.dumps({"commit": "abc", "quick": False, "found": {"valid": False, "answered": 1, "lost": 1}})
     )
-    assert measured_before(section, "abc")
+    assert measured_before(section, asked)
+    assert not measured_before(section, asked | {"workload": "blend"})
 
 
 def test_the_blend_is_the_mix_that_the_bursts_promise() -> None:

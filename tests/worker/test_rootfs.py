@@ -157,8 +157,8 @@ def test_what_pip_says_is_told(settings: Settings) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_is_told_to_end_leaves_nothing(settings: Settings, number: signal.Signals) -> None:
-    """As `timeout`, a supervisor or a closed terminal says it: no half of a tree stays in a folder that no build may see
-    again. The folder itself was named before anything was put there."""
+    """As `timeout`, a supervisor or a closed terminal says it: no half of a tree stays in a folder that no build may
+    see again. The folder itself was named before anything was put there."""
     state_dir = settings.state_dir / f"mistyped-{number.name}"
     with command(Settings(state_dir=state_dir), "--name", "cut", "--bare") as build:
         assert build.stdout is not None
