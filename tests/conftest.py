@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from sandbox_service import logs
 from sandbox_service.embedded import EmbeddedServer
 from sandbox_service.queue import is_permanent_key
 
@@ -49,12 +48,6 @@ def the_working_directory_stays() -> Iterator[None]:
     before = Path.cwd()
     yield
     assert Path.cwd() == before
-
-
-@pytest.fixture(autouse=True)
-def logs_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that runs in the tests' own process would set up its logs for all tests behind it."""
-    monkeypatch.setattr(logs, "configure", lambda level: None)
 
 
 @pytest.fixture(autouse=True)
