@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from sandbox_service import logs
 from sandbox_service.embedded import EmbeddedServer
 from sandbox_service.queue import is_permanent_key
 
@@ -25,6 +26,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # gRPC's fork handlers start its threads in each child that runs Python before exec (preexec_fn); these die of closed
 # descriptors. It is read when grpc is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_test_sets_up_the_logs() -> Iterator[None]:
+    """Where a service runs in the tests' process, what it sets up would stay, and no later test could read its logs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "configure", lambda level: None)
+        yield
 
 
 @pytest.fixture(scope="session")

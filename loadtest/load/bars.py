@@ -47,10 +47,9 @@ _CHEAPER = (
     "reference counts any more. What is left: code that sets a child up in C, or smaller images. What worker, gateway "
     "and Redis take is Python and round trips: fewer of them, or a worker that is not Python."
 )
-_SINGLES = (
-    "Capacity is measured in streamed batches; the step's calls come one to a request, which costs the gateway, Redis, "
-    "the worker and the clients more each. So less of the CPUs is free than the rate's share of capacity says, and "
-    "whenever the machine is slower for some seconds, calls queue."
+_QUEUED = (
+    "The rest of the CPUs is free on average; whenever the machine is slower for some seconds, calls queue, and those "
+    "are the slowest."
 )
 _SPREAD = "What the programs themselves take is in both rates; the rest is as above."
 
@@ -92,8 +91,8 @@ BARS = [
     ),
     Bar("latency", "idle, p50", None, 8, lambda found: found["idle"]["latency_ms"]["p50"], " ms"),
     Bar("latency", "idle, p99", None, 25, lambda found: found["idle"]["latency_ms"]["p99"], " ms"),
-    Bar("step", "RL step, mean", None, 300, lambda found: found["latency_ms"]["mean"], " ms", _SINGLES),
-    Bar("step", "RL step, p99", None, 1000, lambda found: found["latency_ms"]["p99"], " ms", _SINGLES),
+    Bar("step", "RL step, mean", None, 300, lambda found: found["latency_ms"]["mean"], " ms", _QUEUED),
+    Bar("step", "RL step, p99", None, 1000, lambda found: found["latency_ms"]["p99"], " ms", _QUEUED),
     Bar("step", "RL step: lost, duplicated or wrong", None, 0, _failed, ""),
     *_at_once("burst", "45,000 at once in batches", 400),
     *_at_once("connections", "45,000 connections at once", 1536),

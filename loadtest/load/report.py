@@ -125,8 +125,9 @@ def _step(found: Mapping[str, Any]) -> list[str]:
     return [
         f"One RL step: {found['rollouts']} rollouts that think for {found['think_s']:.0f} s (mean) before each of "
         f"their {found['calls']} calls (`{found['workload']}`), from {found['processes']} processes, open loop "
-        f"at {found['rate_per_s']:.0f}/s, {share:.0%} of the capacity before it (behind it: "
-        f"{found['behind']['per_s']:.0f}/s), {busy:.2f} CPUs busy with it: "
+        f"at {found['rate_per_s']:.0f}/s, {share:.0%} of the most that these clients reach ("
+        f"{found['before']['per_s']:.0f}/s before it, {found['behind']['per_s']:.0f}/s behind it; streamed batches: "
+        f"{found['streamed']['per_s']:.0f}/s), {busy:.2f} CPUs busy with it: "
         f"mean {cuts['mean']:.0f} ms, p50 {cuts['p50']:.0f}, p99 {cuts['p99']:.0f}, max {cuts['max']:.0f}; "
         f"{found['lost']} lost, {found['duplicated']} duplicated, {found['wrong']} wrong, "
         f"{found['early']} due before their rollout had its last answer{_valid(found)}."

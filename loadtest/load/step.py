@@ -18,6 +18,9 @@ CALLS = (1, 2, 3, 5)
 THINK_S = 10.0
 """Mean of what a policy takes to write its next call (or its answer), exponential."""
 
+_AT_ONCE = 8
+"""Requests of each client process, when capacity is measured: together as many calls as four streamed batches."""
+
 
 @dataclass
 class Schedule:
@@ -42,11 +45,21 @@ def schedule(rollouts: int, step_s: float, seed: int) -> Schedule:
 
 
 def step(bench: Bench) -> dict[str, Any]:
-    """One RL step, open loop at a share of the measured capacity, from many client processes."""
+    """One RL step, open loop at a share of the measured capacity, from many client processes.
+
+    Capacity is that of the same clients, with a request for each call; what streamed batches reach is told beside it.
+    """
     scale, workload = bench.scale, bench.workload or traffic.USUAL
     each = scale.rollouts // scale.clients
     with cluster() as service:
-        capacity = bench.closed(service, workload, scale.small, Transport.STREAM, 4)
+
+        def full() -> crowd.Outcome:
+            return bench.closed(
+                service, workload, scale.small, Transport.SINGLE, _AT_ONCE * scale.clients, scale.clients
+            )
+
+        streamed = bench.closed(service, workload, scale.small, Transport.STREAM, 4)
+        capacity = full()
         rate = bench.rate_share * capacity.per_s
         step_s = scale.clients * len(schedule(each, 1, 0).due_s) / rate
         schedules = [schedule(each, step_s, seed) for seed in range(scale.clients)]
@@ -60,9 +73,10 @@ def step(bench: Bench) -> dict[str, Any]:
             for seed, one in enumerate(schedules)
         ]
         sent = crowd.send(service, plans, bench.told)
-        after = bench.closed(service, workload, scale.small, Transport.STREAM, 4)
+        after = full()
     early = sum(sum(_early(one, record)) for one, record in zip(schedules, sent.records, strict=True))
     return {
+        "streamed": streamed.summary(),
         "before": capacity.summary(),
         "behind": after.summary(),
         "rate_per_s": rate,

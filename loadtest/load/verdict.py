@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-FORMAT = 2
+FORMAT = 3
 """Of a section's JSON: raised when a figure moves, so that no report reads an old one."""
 
 

@@ -271,7 +271,7 @@ async def test_overload_is_waited_out(start: Start, start_worker: StartWorker, w
     async with AsyncSandboxClient(service.url) as client:
         await client.submit("0")
         with pytest.raises(Overloaded) as refusal:
-            await client.run("1", timeout_s=0.5)
+            await client.run("1", timeout_s=2)  # so long a busy machine may take to refuse it at all
         assert refusal.value.retry_after_s is not None
         patient = asyncio.ensure_future(client.run("2"))
         await wait_until(lambda: client.stats().retries > 1)
