@@ -2,8 +2,10 @@
 
 A supervisor forks a worker that goes through the pairs and writes a line for each: [status, is it correct]. Every pair
 has CPU_S seconds of CPU time, kept by the kernel: an answer that uses them up ends the worker and loses its own verdict
-and no other, for a new worker goes on with the next pair. The same goes for one that needs too much memory. What was
-parsed before is not parsed again: the rollouts of one problem share a reference, and often an answer.
+and no other, for a new worker goes on with the next pair. The same goes for one that needs too much memory. A worker
+whose caches keep much of what a pair needed ends by itself: in what is left the next ones would fail, and math-verify
+takes that for a wrong answer. What was parsed before is not parsed again: the rollouts of one problem share a
+reference, and often an answer.
 """
 
 import functools
@@ -20,6 +22,8 @@ from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy as Parser
 from math_verify import parse, verify
 
 MEMORY_BYTES = 1 << 30
+KEPT_BYTES = 128 << 20
+"""What a worker may have kept of its pairs when it begins another one."""
 MARKED = re.compile(r"(?<!\\)\$|\\boxed|\\fbox|\\\(|\\\[")
 """What math-verify looks for to find an answer in a text; in `\\$36` the sign is one of money."""
 SENTENCE = re.compile(r"(?<![\\\w{])[^\W\d_]{2,}\s+[^\W\d_]{2,}\b")
@@ -68,8 +72,14 @@ def check(answer, reference, progress):
     return "ok", verify(found, given, timeout_seconds=None, raise_on_error=False)
 
 
+def data_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()
+
+
 def work(pairs, cpu_s, progress):
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    most = data_bytes() + KEPT_BYTES
     for answer, reference in pairs:
         signal.setitimer(signal.ITIMER_PROF, cpu_s)  # its signal ends the process, whatever code it is in
         try:
@@ -77,18 +87,22 @@ def work(pairs, cpu_s, progress):
         except (MemoryError, RecursionError):
             verdict = "too_large", False
         os.write(progress, f"{json.dumps(verdict)}\n".encode())
+        if data_bytes() > most:
+            break
 
 
 def supervise(pairs, cpu_s):
     """Yield the verdict on every pair, in order."""
     done = 0
     while done < len(pairs):
+        begun = done
         lines, progress = os.pipe()
         worker = os.fork()
         if worker == 0:
             os.close(lines)
             try:
                 work(pairs[done:], cpu_s, progress)
+                os._exit(0)
             finally:
                 os._exit(1)
         os.close(progress)
@@ -100,7 +114,7 @@ def supervise(pairs, cpu_s):
                 yield json.loads(line.removeprefix(BEGUN))
         os.close(lines)
         _, status = os.waitpid(worker, 0)
-        if done < len(pairs):
+        if done < len(pairs) and (status or done == begun):
             timed_out = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
             yield (("timed_out" if timed_out else "too_large"), False) if rest else ("bad_reference", None)
             done += 1

@@ -55,7 +55,8 @@ class Compare(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Allow if all tests of one of the alternatives hold; otherwise fail with this errno."""
+    """Allow if all tests of one of the alternatives hold; otherwise fail with this errno, or with 0 do nothing and say
+    that it was done."""
 
     alternatives: tuple[tuple[Compare, ...], ...]
     otherwise: int
@@ -122,6 +123,12 @@ CHECKS = {
     # Huge pages of the reserved pool are not counted as the call's memory: MAP_HUGETLB, MFD_HUGETLB.
     "flags_of_mmap": Check(((Compare(3, (0,), mask=0x40000),),), errno.ENOMEM),
     "flags_of_memfd": Check(((Compare(1, (0,), mask=0x4),),), errno.ENOMEM),
+    # SHM_HUGETLB, and SHM_LOCK and SHM_UNLOCK: what is locked is counted by user until the kernel gets round to freeing
+    # it, against the slot's next call.
+    "flags_of_shmget": Check(((Compare(2, (0,), mask=0x800),),), errno.ENOMEM),
+    "command_of_shmctl": Check(((Compare(1, (11, 12), is_in=False),),), errno.EPERM),
+    # But POSIX_FADV_DONTNEED, which takes files of the image out of everybody's memory. As advice it may do nothing.
+    "advice_of_fadvise": Check(((Compare(3, (0, 1, 2, 3, 5)),),), 0),
     # SCHED_OTHER, SCHED_BATCH and SCHED_IDLE, with or without SCHED_RESET_ON_FORK.
     "policy_of_scheduler": Check(((Compare(1, (0, 3, 5), mask=0xBFFFFFFF),),), errno.EPERM),
     # To read, or to set the default.

@@ -13,7 +13,7 @@ from sandbox_service.models import CANCELLED_MESSAGE, Job, Limits, Result, Statu
 from sandbox_service.queue import Execution
 from sandbox_service.worker.evidence import Evidence, Kill, Verdict, judge, was_starved
 from sandbox_service.worker.pool import NotStarted, Pool, Program
-from sandbox_service.worker.profiles import Profile
+from sandbox_service.worker.profiles import SCANNED, Profile
 from sandbox_service.worker.slots import Bounds, CannotStart, JailLost, Slot
 
 _FAILED = "the worker failed; its log says how"
@@ -154,9 +154,12 @@ def _program(job: Job) -> Program:
 
 
 def _sources(job: Job) -> str:
-    """Return all Python that came along: what a program's own modules import counts like what it imports itself."""
-    modules = (base64.b64decode(content) for path, content in job.files.items() if path.endswith(".py"))
-    return "\n".join([job.code, *(module.decode(errors="replace") for module in modules)])
+    """Return the Python that came along: what a program's own modules import counts like what it imports itself."""
+    sources = [job.code]
+    for path, content in job.files.items():
+        if path.endswith(".py") and sum(map(len, sources)) < SCANNED:
+            sources.append(base64.b64decode(content[: SCANNED // 3 * 4]).decode(errors="replace"))
+    return "\n".join(sources)
 
 
 def _bounds(limits: Limits, deadline: float) -> Bounds:

@@ -68,6 +68,9 @@ ZYGOTE_READS_PAYLOADS = Mutation("the unread payload", (
 _FRESH_FILES = Edit("inside/init.py", "    if not keep_files:\n", "    if False:\n")
 _OWN_IPC = Edit("inside/child.py", "            (libc.unshare, (linux.CLONE_NEWIPC,)),\n")
 _RESET_PIDS = Edit("inside/init.py", '                os.pwrite(last_pid, b"1", 0)\n', "                pass\n")
+DEVICES_KEEP_TIMES = Mutation("the read-only devices", (
+    Edit("deploy/jail.cfg", 'dst: "/dev/null" is_bind: true }', 'dst: "/dev/null" is_bind: true rw: true }'),))  # fmt: skip
+SETTINGS_KEEP_TIMES = Mutation("the read-only settings", (Edit("inside/init.py", "    _forbid_settings()\n"),))
 WHAT_CLEANS_A_SLOT = [
     Mutation("the fresh files of each call", (_FRESH_FILES,)),
     Mutation("the IPC namespace of each call", (_OWN_IPC,)),

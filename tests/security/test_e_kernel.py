@@ -401,10 +401,15 @@ print([ioctl(request) for request in (0x5412, 0x541C, 0x5412 | 1 << 32, 0x541C |
 print(ioctl(termios.FIONREAD), ioctl(termios.FIONREAD | 1 << 32))
 print([ask("fcntl", pair[1], command, value) for command, value in ((1031, 1 << 20), (1031 | 1 << 32, 1 << 20), (1024, 0), (1026, 1))])
 print(ask("personality", 0x0040000), ask("mknodat", -100, b"/tmp/null", 0o20666, 0x103))
+segment = ask("shmget", 0, 4096, 0o1600)
+print([ask("shmctl", segment, command, 0) for command in (11, 12, 11 | 1 << 32)], ask("shmget", 0, 1 << 21, 0o5600))
+print([ask("fadvise64", -1, 0, 0, advice) for advice in (0, 1, 2, 3, 5, 4, 4 | 1 << 32)])
 """,
     without=mutations.NO_CALL_FILTER,
 )
 def test_arguments_are_compared_in_the_bits_that_the_kernel_takes(result: Result) -> None:
-    """TIOCSTI, TIOCLINUX, clones of files, big pipes, leases, devices: refused, with high bits set as well."""
+    """TIOCSTI, TIOCLINUX, clones of files, big pipes, leases, devices, locked segments: refused, with high bits set as
+    well; advice to forget a file does nothing."""
     enotty, eperm = ["ENOTTY"] * 6, ["EPERM"] * 4
-    prints(f"{enotty}\n0 0\n{eperm}\nEPERM EPERM\n")(result)
+    advice = ["EBADF"] * 5 + [0, 0]
+    prints(f"{enotty}\n0 0\n{eperm}\nEPERM EPERM\n{['EPERM'] * 3} ENOMEM\n{advice}\n")(result)

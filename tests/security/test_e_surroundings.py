@@ -154,6 +154,26 @@ def test_no_setting_of_the_machine_can_be_written(result: Result) -> None:
     prints(expected + "out of memory: others first EACCES\n")(result)
 
 
+@case(
+    "A12 E13 P23",
+    KERNEL
+    + """
+mine = ("/tmp", "/proc/2", "/proc/self", "/proc/thread-self")  # new for each call, but for what /proc/self/net leads to
+paths = ["/"]
+for top in ("/", "/proc/self/net"):
+    for folder, folders, files in os.walk(top):
+        folders[:] = [each for each in folders if os.path.join(folder, each) not in mine]
+        paths += [os.path.join(folder, each) for each in folders + files]
+paths = [path for path in paths if path.startswith("/proc/self/net/") or not os.path.realpath(path).startswith(mine)]
+print(len(paths) > 1000, [path for path in paths if "allowed" in (attempt(os.utime, path), attempt(os.utime, path, ns=(1, 1)))])
+""",
+    without=(mutations.DEVICES_KEEP_TIMES, mutations.SETTINGS_KEEP_TIMES),
+)
+def test_no_file_that_stays_takes_a_time(result: Result) -> None:
+    """Of all files that are there for the next call as well, devices and settings among them, none can be touched."""
+    prints("True []\n")(result)
+
+
 HIDDEN = [
     *("cmdline", "config.gz", "diskstats", "iomem", "ioports", "kallsyms", "key-users", "keys", "partitions"),
     *("pressure/cpu", "pressure/io", "pressure/irq", "pressure/memory"),

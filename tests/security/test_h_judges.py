@@ -125,3 +125,40 @@ async def test_an_answer_speaks_for_nobody_is_really_caused_by() -> None:
         code = source.replace(parsing, "    return [eval(text)]\n").replace(marked, "    if False:\n")
         result = await worker.run(code, args=["2"], stdin=pairs, limits=limits)
         assert result.stdout.startswith('["ok", true]\n["ok", true]\n'), told(result)
+
+
+def _sum(base: int, terms: int) -> str:
+    return "+".join(f"2^{{{base + term}}}" for term in range(terms))
+
+
+LARGE = [
+    *(_sum(95_000_000 + 100 * n, 3) for n in range(8)), _sum(10_000_000, 8), _sum(2_000_000, 8), _sum(400_000, 12), _sum(100_000, 30)
+]  # fmt: skip
+"""Each fits into a worker's memory, and stays there."""
+SMALL = [
+    ("$\\frac{x^2-1}{x-1}$", "x+1"), ("$\\sqrt{3+2\\sqrt{2}}$", "1+\\sqrt{2}"), ("$\\frac{1}{2}\\ln 4$", "\\ln 2"),
+    ("$\\sum_{k=1}^{100} k$", "5050"), ("$\\{1,2,3\\}$", "\\{3,2,1\\}"),
+]  # fmt: skip
+
+
+@covers("B11 P32")
+async def test_an_answer_takes_no_memory_from_others(attacker: Attacker) -> None:
+    """Answers that parse into GiBs: the right ones behind them are right, as they are alone."""
+    checks = [{"answer": a, "reference": r} for a, r in [*((answer, "7") for answer in LARGE), *SMALL]]
+    found = (await ask(attacker, "/v1/verify", {"checks": checks}))["results"]
+    assert [each["correct"] for each in found] == [False] * len(LARGE) + [True] * len(SMALL), found
+    await attacker.verify_rest()
+
+
+async def test_an_answer_takes_no_memory_from_others_is_really_caused_by() -> None:
+    """The worker that ends when it has kept much: one that goes on finds right answers wrong."""
+    source = program("verify")
+    look = "        if data_bytes() > most:\n"
+    assert source.count(look) == 1
+    pairs = "".join(json.dumps(pair) + "\n" for pair in (*((answer, "7") for answer in LARGE), *SMALL))
+    async with bench() as worker:
+        limits = {"wall_s": 50, "cpu_s": 50, "memory_mb": 1536}
+        result = await worker.run(source.replace(look, "        if False:\n"), args=["20"], stdin=pairs, limits=limits)
+        verdicts = [json.loads(line) for line in result.stdout.splitlines()]
+        assert len(verdicts) == len(LARGE) + len(SMALL), told(result)
+        assert ["ok", True] not in verdicts, told(result)

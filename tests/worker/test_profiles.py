@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from sandbox_service.config import deploy_dir
 from sandbox_service.errors import SetupError
-from sandbox_service.worker.profiles import choose, imported_names, read_profiles
+from sandbox_service.models import Job, Limits
+from sandbox_service.worker.execution import _sources
+from sandbox_service.worker.profiles import SCANNED, choose, imported_names, read_profiles
 
 PROFILES = read_profiles(deploy_dir() / "profiles.toml")
 
@@ -75,3 +79,13 @@ def test_a_profile_fits_an_image_that_has_its_packages() -> None:
     assert named["bare"].fits([])
     assert named["numpy"].fits(["numpy==2.0"])
     assert not named["numpy-sympy"].fits(["numpy==2.0"])
+
+
+def test_a_search_for_imports_is_bounded() -> None:
+    """However much source comes along: it holds up all that the worker does."""
+    lines = b"import a\n" * SCANNED
+    assert imported_names(lines.decode() + "import numpy\n") == {"a"}
+    modules = {f"m{number}.py": base64.b64encode(b"import numpy\n" + lines).decode() for number in range(3)}
+    sources = _sources(Job(id="a", code="import sympy", limits=Limits(), files=modules))
+    assert len(sources) < 2 * SCANNED
+    assert imported_names(sources) == {"sympy", "numpy", "a"}

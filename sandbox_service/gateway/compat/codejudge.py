@@ -25,8 +25,9 @@ from sandbox_service.models import Check, Checked, Checks, CheckStatus, Limits, 
 from sandbox_service.queue import Queue
 
 COMPILE_S = 15.0
-SHORT_S, LONG_S = 20.0, 55.0
-"""How long the answer to a request, and to a long batch, is of use: its clients leave after 60 s."""
+MARGIN_S, LONG_S = 10.0, 55.0
+"""A request is held for its time limits and this much more, a long batch for as long as any may be: clients leave after
+60 s. A limit that did not fit would make a slow program one that was never judged, which is sent again and again."""
 AT_ONCE = 512
 """Items of one batch that are under way together."""
 TIMED_OUT = "Suicide from timeout."
@@ -68,16 +69,17 @@ class CodeJudge:
         self._wall_s = settings.default_wall_s
 
     async def run(self, tenant: str, asked: Submission, arrived: float) -> Answer:
-        return (await self._all(tenant, [asked], arrived + SHORT_S))[0]
+        return (await self._all(tenant, [asked], arrived))[0]
 
     async def judge(self, tenant: str, asked: Submission, arrived: float) -> Answer:
         return _without_output(await self.run(tenant, asked, arrived))
 
     async def run_batch(self, tenant: str, asked: Submissions, arrived: float) -> Answer:
-        return {"sub_id": asked.sub_id, "results": await self._all(tenant, asked.submissions, arrived + SHORT_S)}
+        return {"sub_id": asked.sub_id, "results": await self._all(tenant, asked.submissions, arrived)}
 
     async def run_long_batch(self, tenant: str, asked: Submissions, arrived: float) -> Answer:
-        return {"sub_id": asked.sub_id, "results": await self._all(tenant, asked.submissions, arrived + LONG_S)}
+        results = await self._all(tenant, asked.submissions, arrived, held_s=LONG_S)
+        return {"sub_id": asked.sub_id, "results": results}
 
     async def judge_batch(self, tenant: str, asked: Submissions, arrived: float) -> Answer:
         return _without_outputs(await self.run_batch(tenant, asked, arrived))
@@ -88,15 +90,22 @@ class CodeJudge:
     async def status(self) -> Answer:
         return {"queue": await self._queue.depth(), "num_workers": self._slots * await self._queue.workers()}
 
-    async def _all(self, tenant: str, submissions: list[Submission], until: float) -> list[Answer]:
+    async def _all(
+        self, tenant: str, submissions: list[Submission], arrived: float, held_s: float = 0.0
+    ) -> list[Answer]:
+        """`held_s`: how long the answer is of use, if that is longer than what the limits of each ask for."""
         free = asyncio.Semaphore(AT_ONCE)
 
+        def until(compile_s: float) -> float:
+            return arrived + max(held_s, min(LONG_S, compile_s + self._wall_s + MARGIN_S))
+
         async def one(submission: Submission) -> Answer:
+            compile_s = COMPILE_S if self._languages[submission.type].compile else 0.0
             async with free:
-                return await self._one(tenant, submission, until)
+                return await self._one(tenant, submission, until(compile_s))
 
         async with asyncio.TaskGroup() as group:
-            math = group.create_task(self._math(tenant, [s for s in submissions if s.type == "math"], until))
+            math = group.create_task(self._math(tenant, [s for s in submissions if s.type == "math"], until(0.0)))
             codes = [group.create_task(one(s)) for s in submissions if s.type != "math"]
         answers, verdicts = iter(codes), iter(math.result())
         return [next(verdicts) if s.type == "math" else next(answers).result() for s in submissions]
