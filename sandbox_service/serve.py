@@ -1,8 +1,8 @@
 """`serve`: the whole service on one machine: embedded Redis, a gateway and a worker, as child processes.
 
 Owns their lives. A part that dies is started again, later each time; one that cannot stay up ends the service, saying
-so. SIGTERM or Ctrl-C stops the gateway first (it lets what it accepted finish), then the worker, then Redis; a second
-one does not wait. The parts are children in the strict sense: the kernel ends them when this process is killed.
+so. SIGTERM, Ctrl-C or the end of its terminal stops the gateway first (it lets what it accepted finish), then the
+worker, then Redis; a second one does not wait. The parts are children in the strict sense: the kernel ends them when this process is killed.
 Leaves no process, socket, folder or cgroup behind other than `{state_dir}`.
 """
 
@@ -26,11 +26,11 @@ import structlog
 
 from sandbox_service import doctor, logs
 from sandbox_service.config import Settings
-from sandbox_service.embedded import EmbeddedServer, die_with
+from sandbox_service.embedded import EmbeddedServer, die_with, socket_of
 from sandbox_service.errors import SetupError
 from sandbox_service.gateway.auth import Gatekeeper
 from sandbox_service.gateway.tenants import Tenants
-from sandbox_service.progress import build_progress
+from sandbox_service.progress import build_progress, ended_by_signals
 from sandbox_service.worker import rootfs
 from sandbox_service.worker.leftovers import remove_leftovers
 
@@ -115,7 +115,7 @@ class Service:
         self._started = False
         self._drain_s = settings.drain_s
         self._run_dir = settings.run_dir
-        self._redis = None if settings.redis_url else EmbeddedServer(data_dir, settings.run_dir / "redis.sock")
+        self._redis = None if settings.redis_url else EmbeddedServer(data_dir, socket_of(settings.run_dir, data_dir))
         shared = {**given, "port": port}
         if settings.grpc_port is not None:
             options = "SANDBOX_GRPC_HOST", "--grpc-port (SANDBOX_GRPC_PORT)"
@@ -181,7 +181,7 @@ class _Interrupt(BaseException):
 
 
 class _Signals:
-    """Turns SIGTERM and SIGINT into a flag; the second one into an exception."""
+    """Turns SIGTERM, SIGINT and the end of the terminal into a flag; the second of them into an exception."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -189,6 +189,8 @@ class _Signals:
     def install(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
@@ -200,7 +202,7 @@ def serve(settings: Settings, given: Mapping[str, object]) -> int:
     """Run until SIGTERM or Ctrl-C. `given` are the settings that are not in the environment, which the parts read."""
     Gatekeeper(settings)  # the gateway would refuse as well, but only once the image is there
     Tenants(settings.tenants_file)
-    service = Service(settings, given, settings.state_dir / "redis")
+    service = Service(settings, given, settings.redis_dir)
     logs.configure(settings.log_level)
     _prepare(settings)
     signals = _Signals()
@@ -226,7 +228,7 @@ def serve(settings: Settings, given: Mapping[str, object]) -> int:
 @contextmanager
 def temporary_service() -> Iterator[str]:
     """Yield the URL of a service that exists for this block only, with the settings in force but a port of its own."""
-    with tempfile.TemporaryDirectory(prefix="sandbox-run-") as folder:
+    with ended_by_signals(), tempfile.TemporaryDirectory(prefix="sandbox-run-") as folder:
         Path(folder).chmod(0o711)  # the jails' users have to reach what is below
         given = {"port": 0, "run_dir": Path(folder, "run"), "log_level": "error"}
         if Settings().grpc_port is not None:

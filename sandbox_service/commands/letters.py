@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from sandbox_service.config import Settings
+from sandbox_service.embedded import socket_of
 from sandbox_service.errors import NotFound, ServiceFault, SetupError
 from sandbox_service.models import Job
 from sandbox_service.queue import DeadLetter, Queue, Submission
@@ -109,7 +110,7 @@ def _when(letter: DeadLetter) -> str:
 
 def _with_queue(settings: Settings, work: Callable[[Queue], Awaitable[None]]) -> int:
     # Without a Redis of its own to name, it is the one that `serve` brings.
-    own = settings.run_dir / "redis.sock"
+    own = socket_of(settings.run_dir, settings.redis_dir)
     if settings.redis_url is None and not own.exists():
         raise SetupError(
             f"no `sandbox-service serve` is running here (there is no {own}): start it, or set SANDBOX_REDIS_URL"

@@ -134,7 +134,7 @@ def _hide_the_machine() -> None:
 
 
 def _forbid_settings() -> None:
-    """Make /proc/sys read-only: to set a file's times needs no capability, and the slot's later calls would read them."""
+    """Make /proc/sys read-only: to set a file's times takes no capability, and the slot's later calls can read them."""
     linux.mount("/proc/sys", "/proc/sys", "", linux.MS_BIND)
     read_only = linux.MS_BIND | linux.MS_REMOUNT | linux.MS_RDONLY
     linux.mount("none", "/proc/sys", "", read_only | _QUIET | linux.MS_NOEXEC)

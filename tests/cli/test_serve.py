@@ -191,7 +191,9 @@ def test_a_part_that_is_killed_is_replaced(running: Running, part: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGHUP, 0), (signal.SIGKILL, -9)]
+)
 def test_it_ends_as_a_whole(number: signal.Signals, code: int) -> None:
     """Asked to stop, it exits with 0 and leaves nothing. Killed itself, its parts end as well."""
     with tempfile.TemporaryDirectory(prefix="serve-") as folder:
@@ -268,6 +270,22 @@ def test_run_needs_no_service(tmp_path: Path) -> None:
     assert ran.returncode == 1, ran.stderr
     result = json.loads(ran.stdout)
     assert (result["status"], result["exit_code"], result["stdout"]) == ("failed", 3, "HELLO\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_service_for_one_call_ends_with_it(number: signal.Signals) -> None:
+    """Told to end while the call runs, it leaves neither folders nor processes."""
+    with tempfile.TemporaryDirectory(prefix="run-") as folder:
+        Path(folder).chmod(0o755)
+        program = Path(folder, "program.py")
+        program.write_text("import time\ntime.sleep(60)")
+        before = {**os.environ, "TMPDIR": folder, "SANDBOX_PORT": "9"}
+        with subprocess.Popen([sys.executable, "-m", "sandbox_service", "run", str(program)], env=before) as process:
+            wait_for(lambda: list(Path(folder).glob("sandbox-run-*/run/workers/*/lock")))
+            process.send_signal(number)
+            assert process.wait(40) == 128 + number
+        assert os.listdir(folder) == ["program.py"]
 
 
 def test_a_part_that_dies_is_started_again() -> None:

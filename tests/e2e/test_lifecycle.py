@@ -201,13 +201,24 @@ async def test_a_killed_jail_is_replaced(running: Running, victim: str, wait_unt
     assert running.part("worker") == worker
 
 
-async def test_two_services_side_by_side_do_not_disturb_each_other(start: Start, wait_until: WaitUntil) -> None:
-    first, second = await start("a"), await start("b")
+@pytest.mark.parametrize("below", ["run", "../a/run"])
+async def test_two_services_side_by_side_do_not_disturb_each_other(
+    start: Start, folder: Path, below: str, wait_until: WaitUntil
+) -> None:
+    """Images and data have to be their own, the folder of sockets need not be."""
+    first = await start("a")
+    second_run_dir = Path(os.path.normpath(folder / "b" / below))
+    second = await start("b", SANDBOX_RUN_DIR=str(second_run_dir))
+    os.kill(first.part("gateway"), signal.SIGKILL)  # the next one has to find the way to its own queue
+    await wait_until(lambda: is_ready(first), timeout_s=BOUND_S)
+    assert (await call(first, "print(1)"))["worker"] != (await call(second, "print(1)"))["worker"]
     await begin(second, "flight", "import time; time.sleep(3); print('done')", wait_until)
     seen = first.look()
     first.process.terminate()
     assert await asyncio.to_thread(first.process.wait, BOUND_S) == 0
-    assert first.left_of(seen) == []
+    if first.run_dir != second_run_dir:
+        assert first.left_of(seen) == []
+    os.kill(second.part("gateway"), signal.SIGKILL)
     result = await outcome(second, "flight", wait_until)
     assert (result["status"], result["stdout"], result["attempts"]) == ("ok", "done\n", 1)
 
