@@ -2,7 +2,8 @@
 
 Owns their lives. A part that dies is started again, later each time; one that cannot stay up ends the service, saying
 so. SIGTERM, Ctrl-C or the end of its terminal stops the gateway first (it lets what it accepted finish), then the
-worker, then Redis; a second one does not wait. The parts are children in the strict sense: the kernel ends them when this process is killed.
+worker, then Redis; a second one does not wait. The parts are children in the strict sense: the kernel ends them when
+this process is killed.
 Leaves no process, socket, folder or cgroup behind other than `{state_dir}`.
 """
 

@@ -11,9 +11,11 @@ import atexit
 import builtins
 import gc
 import io
+import itertools
 import os
 import signal
 import sys
+import time
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator
@@ -137,6 +139,8 @@ def _forget_what_the_preloaded_remember() -> None:
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
     if tempfile := sys.modules.get("tempfile"):
         vars(tempfile).update(_name_sequence=None, tempdir=None)
+    if threading := sys.modules.get("threading"):
+        vars(threading)["_counter"] = itertools.count(1).__next__  # names of threads: matplotlib had one
     if process := sys.modules.get("multiprocessing.process"):
         vars(process).update(ORIGINAL_DIR=WORK_FOLDER)
 
@@ -163,6 +167,8 @@ def take_arguments(arguments: list[str], environment: dict[str, str]) -> None:
         sys.orig_argv += arguments
     for name, value in environment.items():
         os.environ[name] = value
+    if "TZ" in environment:
+        time.tzset()  # an interpreter does it when it starts
 
 
 def forget_shadowed_modules(paths: Iterable[str]) -> None:

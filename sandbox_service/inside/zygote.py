@@ -48,6 +48,8 @@ _pack = frames.LAYOUT.pack
 
 
 class Zygote:
+    __module__ = "sandbox_service.inside.zygote"  # not `__main__`, where a program may look for classes of its own
+
     def __init__(self, control: socket.socket, slots: list[Slot]) -> None:
         self.control = control
         self.slots = slots

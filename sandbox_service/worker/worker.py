@@ -45,6 +45,8 @@ _RETRY_PAUSE_S = 0.25
 """What cost the first attempt its jail may be about to cost others theirs."""
 _LOOK_S = 0.25
 """So often a worker that claims nothing looks whether it could."""
+_ROUND_BYTES = 8 << 20
+"""Results go to the queue together up to about this size: it does nothing else while it takes them."""
 _PARTING_S = 2.0
 """A worker that stops tries for this long to tell a queue that does not answer; leases do the rest."""
 
@@ -151,7 +153,7 @@ class Worker:
         """Store what is done; whatever ends during one round trip goes with the next."""
         while True:
             ended = [await self._done.get()]
-            while not self._done.empty():
+            while not self._done.empty() and sum(len(result) for _, result, _ in ended) < _ROUND_BYTES:
                 ended.append(self._done.get_nowait())
             results = [(execution, result) for execution, result, _ in ended]
             try:

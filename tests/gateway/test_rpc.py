@@ -161,3 +161,4 @@ async def test_the_standard_health_service_says_what_readyz_says(
     with pytest.raises(grpc.aio.AioRpcError) as unknown:
         await health.Check(health_pb2.HealthCheckRequest(service="other"))
     assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+    assert unknown.value.details() == "no such service here"

@@ -8,6 +8,7 @@ import time
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 
+from sandbox_service.errors import NotFound
 from sandbox_service.gateway.probes import Probes
 from sandbox_service.gateway.rpc.edge import SERVICE, Context, Edge, send
 
@@ -37,7 +38,7 @@ class Health:
 
     async def _check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:
         if request.service not in _NAMES:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service here")
+            raise NotFound("no such service here")
         return _Status(status=await self._current())
 
     async def _watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
