@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import hashlib
 from pathlib import Path
 
@@ -56,6 +57,20 @@ async def test_code_judge_is_held_and_then_queue_timeout(full: Gateway) -> None:
     answer = await full.client.post("/run/batch", json={"submissions": submissions})
     assert answer.status_code == 200
     assert [each["reason"] for each in answer.json()["results"]] == ["queue_timeout"] * 3
+
+
+async def test_code_judge_holds_what_is_compiled_for_the_compiler_too(
+    full: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what compiles and runs within its limits would have no verdict, however often it is sent."""
+    monkeypatch.setattr(codejudge, "COMPILE_S", 1.0)
+    took = {}
+    for language in ("python", "cpp"):
+        begun = time.monotonic()
+        answer = await full.client.post("/judge", json={"type": language, "solution": ""})
+        took[language] = time.monotonic() - begun
+        assert answer.json()["reason"] == "queue_timeout"
+    assert took["cpp"] > took["python"] + 0.5
 
 
 async def test_a_call_that_never_starts_is_no_verdict(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
