@@ -43,7 +43,7 @@ class AsyncSandboxClient:
 
     One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
     fork (but not over gRPC, whose library is not made for it). Close it in each event loop that used it (`async with`
-    does); a closed client opens again when it is used.
+    does); used there again, it raises SetupError.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class AsyncSandboxClient:
         return await self._service.run(_wire.prepare(code, fields))
 
     async def run_batch(self, calls: Sequence[Call | str]) -> list[Result]:
-        """Run one or more calls; results[i] belongs to calls[i]. An error ends it, as in `map`."""
-        _wire.refuse_none(calls)
+        """Run calls; results[i] belongs to calls[i]. An error ends it, as in `map`."""
+        _wire.refuse_text(calls)
         results: dict[int, Result] = {}
         async for index, result in self.map(calls, in_flight=len(calls)):
             results[index] = result

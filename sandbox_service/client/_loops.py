@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from sandbox_service.client._engine import Engine, Options
 from sandbox_service.client._stats import Recorder, Stats, summed
 from sandbox_service.client._transport import Transport
+from sandbox_service.errors import SetupError
 from sandbox_service.models import Call, Result
 
 T = TypeVar("T")
@@ -44,6 +45,10 @@ def leave_to_parent(*things: object) -> None:
     _inherited.append(things)
 
 
+def closed() -> SetupError:
+    return SetupError("this client was closed, by its `close` or the end of its `with`: make another one")
+
+
 class PerLoop:
     """The engines of an AsyncSandboxClient: one for each event loop, made when it is first used there."""
 
@@ -51,6 +56,7 @@ class PerLoop:
         self._options = options
         self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
         self._retired: list[Recorder] = []
+        self._closed: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._lock = threading.Lock()
         survives_forks(self)
 
@@ -78,7 +84,9 @@ class PerLoop:
 
     async def close(self) -> None:
         with self._lock:
-            engine = self._engines.pop(asyncio.get_running_loop(), None)
+            loop = asyncio.get_running_loop()
+            self._closed.add(loop)
+            engine = self._engines.pop(loop, None)
             if engine is not None:
                 self._retired.append(engine.recorder)
         if engine is not None:
@@ -88,6 +96,8 @@ class PerLoop:
         loop = asyncio.get_running_loop()
         engine = self._engines.get(loop)
         if engine is None:
+            if loop in self._closed:
+                raise closed()
             with self._lock:
                 for ended in [each for each in self._engines if each.is_closed()]:
                     self._retired.append(self._engines.pop(ended).recorder)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sandbox_service.client._engine import Options
-from sandbox_service.client._loops import PerLoop, leave_to_parent, survives_forks
+from sandbox_service.client._loops import PerLoop, closed, leave_to_parent, survives_forks
 from sandbox_service.client._stats import Stats
 from sandbox_service.client._transport import Transport
 from sandbox_service.models import Call, Result
@@ -55,6 +55,7 @@ class InThread:
         self._service = PerLoop(options)
         self._lock = threading.Lock()
         self._running: _Running | None = None
+        self._closed = False
         survives_forks(self)
 
     def forget(self) -> None:
@@ -77,6 +78,7 @@ class InThread:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             running, self._running = self._running, None
         if running is not None:
             running.end()
@@ -84,6 +86,9 @@ class InThread:
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         with self._lock:
+            if self._closed:
+                work.close()
+                raise closed()
             if self._running is None:
                 self._running = _Running(self, self._service)
             return asyncio.run_coroutine_threadsafe(work, self._running.loop)

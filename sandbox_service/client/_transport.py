@@ -8,6 +8,7 @@ for all of them. Whatever goes wrong in an attempt is a SandboxError; its class 
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 from sandbox_service.client import _http
 from sandbox_service.errors import InvalidOption, SetupError
 from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
+
+_ROUTE = re.compile(r"/v1(/(calls|batches|verify)\b[^#]*)?/*$")
+"""At the end of an address: of our own API, which the client adds."""
 
 
 class Transport(Protocol):
@@ -63,8 +67,8 @@ def check_url(url: str) -> str:
         raise InvalidOption(
             f"{url!r} is not the address of a service; it looks like http://127.0.0.1:8000 or grpc://127.0.0.1:50051"
         )
-    if url.rstrip("/").endswith("/v1"):
-        raise InvalidOption(f"give the address of the service without /v1: {url.rstrip('/').removesuffix('/v1')}")
+    if route := _ROUTE.search(url):
+        raise InvalidOption(f"give the address of the service without {route[0].rstrip('/')}: {url[: route.start()]}")
     if url.startswith("grpc") and importlib.util.find_spec("grpc") is None:
         raise SetupError(
             "grpc:// needs packages that are not installed: pip install '.[grpc]' in a checkout of this project"

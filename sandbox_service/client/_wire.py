@@ -67,7 +67,9 @@ def prepare(code: str | Call, fields: Mapping[str, object]) -> Call:
 
 def prepare_batch(calls: Sequence[Call | str]) -> Batch:
     """Return a Batch that has an id, of calls that have a deadline. The service names those that have no id."""
-    refuse_none(calls)
+    refuse_text(calls)
+    if not calls:
+        raise InvalidCall("calls: must hold at least one call", field="calls")
     named = [(call, call.id if isinstance(call, Call) else None) for call in calls]
     prepared = [prepare(call, {}).model_copy(update={"id": id}) for call, id in named]
     return _validate(Batch, {"id": uuid.uuid4().hex, "calls": prepared})
@@ -77,12 +79,6 @@ def refuse_text(calls: Iterable[Call | str]) -> None:
     """A program alone is a sequence of strings as well, and each of its characters a program."""
     if isinstance(calls, str):
         raise InvalidCall("calls: must be a list of calls; `run` takes one program", field="calls")
-
-
-def refuse_none(calls: Sequence[Call | str]) -> None:
-    refuse_text(calls)
-    if not calls:
-        raise InvalidCall("calls: must hold at least one call", field="calls")
 
 
 def patience_s(calls: Sequence[Call]) -> float:

@@ -220,10 +220,53 @@ async def test_a_wrong_field_never_leaves_the_client(server: ScriptedServer, cli
 
 
 async def test_an_empty_batch_never_leaves_the_client(server: ScriptedServer, client: AsyncSandboxClient) -> None:
-    """In the same words as the service's."""
+    """No calls have no results, as a step may have none; a Ticket for nothing is refused in the service's words."""
+    assert await client.run_batch([]) == []
+    with SandboxClient(server.url) as blocking:
+        assert blocking.run_batch([]) == []
     with pytest.raises(errors.InvalidCall, match=r"^calls: must hold at least one call$"):
-        await client.run_batch([])
+        await client.submit_batch([])
     assert server.seen == []
+
+
+@pytest.mark.parametrize("url", ["http", "grpc"])
+async def test_a_closed_client_says_so(server: ScriptedServer, url: str) -> None:
+    """It opened connections again that nobody closed. What it did can still be read."""
+    server.script = [echo]
+    client = AsyncSandboxClient(server.url.replace("http", url), retries=QUICK)
+    async with client:
+        if url == "http":
+            await client.run("print(1)")
+    for use in (client.run("print(2)"), client.run_batch(["print(2)"]), client.get("x"), client.cancel_label("a", "b")):
+        with pytest.raises(errors.SetupError, match="this client was closed"):
+            await use
+    await client.aclose()
+    assert len(server.seen) == client.stats().calls == (url == "http")
+
+
+@pytest.mark.parametrize("url", ["http", "grpc"])
+def test_a_closed_blocking_client_says_so(server: ScriptedServer, url: str) -> None:
+    server.script = [echo]
+    with SandboxClient(server.url.replace("http", url), retries=QUICK) as client:
+        if url == "http":
+            client.run("print(1)")
+    for use in (lambda: client.run("print(2)"), lambda: list(client.map(["print(2)"])), lambda: client.get("x")):
+        with pytest.raises(errors.SetupError, match="this client was closed"):
+            use()
+    client.close()
+    assert len(server.seen) == client.stats().calls == (url == "http")
+
+
+def test_a_client_closed_in_one_event_loop_serves_the_next(server: ScriptedServer) -> None:
+    """As a trainer does that calls asyncio.run for each step."""
+    server.script = [echo]
+    client = AsyncSandboxClient(server.url)
+
+    async def step() -> str:
+        async with client:
+            return (await client.run("print(1)")).stdout
+
+    assert [asyncio.run(step()) for _ in range(2)] == ["print(1)"] * 2
 
 
 async def test_a_program_alone_is_no_batch(server: ScriptedServer, client: AsyncSandboxClient) -> None:
@@ -251,10 +294,15 @@ async def test_code_can_be_given_by_name(server: ScriptedServer, client: AsyncSa
     assert (sent["code"], sent["stdin"]) == ("print(1)", "x")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1/"])
-def test_the_address_is_that_of_the_service_not_of_its_api(url: str) -> None:
-    with pytest.raises(ValueError, match=r"without /v1: http://127\.0\.0\.1:8000$"):
-        SandboxClient(url)
+@pytest.mark.parametrize("route", ["/v1", "/v1/", "/v1/calls", "/v1/calls/x?wait_s=1", "/v1/batches/", "/v1/verify"])
+@pytest.mark.parametrize("kind", [AsyncSandboxClient, SandboxClient])
+def test_the_address_is_that_of_the_service_not_of_its_api(kind: type[SandboxClient], route: str) -> None:
+    """Below a path as well, which may be called as it likes."""
+    for base in ("http://127.0.0.1:8000", "http://proxy/v1/sandbox", "http://proxy/v1/callsign"):
+        with pytest.raises(errors.InvalidOption) as caught:
+            kind(base + route)
+        assert str(caught.value) == f"give the address of the service without {route.rstrip('/')}: {base}"
+        kind(base)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "localhost", "", "ftp://host", "http://", "/v1"])
