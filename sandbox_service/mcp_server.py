@@ -8,6 +8,7 @@ model ever takes it for a verdict. A request that is cancelled cancels its call.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -106,7 +107,9 @@ def _listen(port: int) -> socket.socket:
     try:
         return socket.create_server(("127.0.0.1", port))
     except (OSError, OverflowError) as error:
-        raise SetupError(f"cannot listen on port {port}: {error}; choose another with --http") from error
+        # asyncio's and socket's own texts name the address again, and the error by its number.
+        why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise SetupError(f"cannot listen on 127.0.0.1 port {port}: {why}. Choose another: --http") from error
 
 
 def _told(text: str, *, failed: bool) -> CallToolResult:

@@ -22,6 +22,7 @@ _PLAINLY = {
     "a valid integer": "a whole number",
     "a valid boolean": "true or false",
     "a valid dictionary": "an object",
+    "a valid array": "an array",
     "a valid ": "a ",
 }
 

@@ -56,6 +56,13 @@ def test_a_field_in_the_wrong_place_is_told_its_own(call: dict[str, Any], field:
     assert told == f"there is no such field; did you mean {meant}?" if meant else "only wall_s" in told
 
 
+def test_a_flaw_in_json_is_told_in_plain_words() -> None:
+    """pydantic calls a list another name there."""
+    with pytest.raises(ValidationError) as caught:
+        Call.model_validate_json('{"code": "", "args": "a"}')
+    assert list(flaws(Call, caught.value)) == [("args", "must be an array")]
+
+
 def test_places_are_those_of_the_whole_document() -> None:
     calls = [{"code": ""}, {"code": "", "limits": {"stdin": ""}}]
     assert _flaws(Batch, {"calls": calls}) == [

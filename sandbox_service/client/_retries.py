@@ -101,7 +101,8 @@ class Gateways:
             self.answered(transport)
             return False
         if not self._failures[transport]:
-            _log.warning("%s gives no answer, trying again: %s", transport.url, error.message)
+            named = transport.url in error.message  # else it is what the service says of itself
+            _log.warning("%s; trying again", error.message if named else f"{transport.url}: {error.message}")
         self._failures[transport] += 1
         now = time.monotonic()
         self._rest(transport, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sandbox_service.errors import SandboxError, SetupError
+from sandbox_service.errors import SetupError
 
 if TYPE_CHECKING:
     from sandbox_service.config import Settings
@@ -66,11 +66,7 @@ def _given(options: argparse.Namespace, *names: str) -> dict[str, object]:
 def gateway(options: argparse.Namespace) -> int:
     from sandbox_service.gateway.app import serve
 
-    found = _with_redis(**_given(options, "host", "port", "grpc_port"))
-    try:
-        serve(found)
-    except SandboxError as error:
-        return error.exit_code  # its log has told why
+    serve(_with_redis(**_given(options, "host", "port", "grpc_port")))
     return 0
 
 

@@ -22,7 +22,7 @@ from starlette.routing import Match
 
 from sandbox_service import __version__, garbage, logs
 from sandbox_service.config import Settings
-from sandbox_service.errors import NotFound, SandboxError, SetupError, WrongMethod
+from sandbox_service.errors import NotFound, SetupError, WrongMethod
 from sandbox_service.gateway import openapi
 from sandbox_service.gateway.answers import answer_json
 from sandbox_service.gateway.api import Api
@@ -101,14 +101,9 @@ def create_app(settings: Settings, queue: Queue) -> FastAPI:
 def serve(settings: Settings) -> None:
     """Run a gateway until SIGTERM or SIGINT. Raise SetupError or Unavailable if it cannot start."""
     logs.configure(settings.log_level)
-    log = logs.get_logger("gateway")
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
-    except SandboxError as error:
-        log.error("refused_to_start", code=error.code, reason=error.message)
-        raise
-    log.info("stopped")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
+    logs.get_logger("gateway").info("stopped")
 
 
 async def _serve(settings: Settings) -> None:

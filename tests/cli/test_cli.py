@@ -312,6 +312,17 @@ def test_run_says_that_nothing_answers_over_grpc(tmp_path: Path, capsys: pytest.
     assert "no answer from grpc://127.0.0.1:9" in capsys.readouterr().err
 
 
+def test_a_repeat_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """Where it tries, and why again, each once; what a service says of itself comes with its address."""
+    program = tmp_path / "p.py"
+    program.write_text("print(1)")
+    command = [sys.executable, "-m", "sandbox_service", "run", str(program), "--url", "grpc://127.0.0.1:9"]
+    first = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()[0]
+    assert first.startswith("no answer from grpc://127.0.0.1:9: ")
+    assert first.endswith("; trying again")
+    assert first.count("no answer") == first.count("grpc://") == 1
+
+
 def test_run_passes_text_as_it_is(tmp_path: Path) -> None:
     """A carriage return of a program or its input is not ours to change."""
     program, text = tmp_path / "p.py", tmp_path / "text"
@@ -341,12 +352,14 @@ def test_run_asks_for_a_whole_url(url: str, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_refused_gateway_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line for whoever started it, not in a log's."""
     monkeypatch.setenv("SANDBOX_REDIS_URL", "redis://127.0.0.1:9")
     command = [sys.executable, "-m", "sandbox_service", "gateway"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
-    assert ran.stderr.count("no Redis at") == 1
-    assert ".." not in ran.stderr
+    [line] = ran.stderr.splitlines()
+    assert line.startswith("sandbox-service: no Redis at redis://127.0.0.1:9")
+    assert ".." not in line
 
 
 def test_a_redis_url_that_is_none_is_shown_as_given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -98,6 +99,14 @@ async def test_another_site_cannot_reach_it_through_a_browser(service_url: str) 
                 assert answer.status_code in (403, 421), headers
         finally:
             server.terminate()
+
+
+def test_a_taken_port_is_one_clear_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run([*COMMAND, "--http", str(port)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    told = f"cannot listen on 127.0.0.1 port {port}: Address already in use. Choose another: --http"
+    assert (ran.returncode, ran.stderr) == (2, f"sandbox-service: {told}\n")
 
 
 def test_a_wrong_option_is_one_clear_line() -> None:
