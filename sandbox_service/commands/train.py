@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from sandbox_service.client import AsyncSandboxClient
@@ -54,12 +59,35 @@ def train(options: argparse.Namespace) -> int:
     from sandbox_service.trainer.given import given
 
     found = given(options.sft, options.problems)
-    if options.url:
-        return _train(recipe, options, options.url, found)
-    from sandbox_service.serve import temporary_service
+    with _stoppable():
+        if options.url:
+            return _train(recipe, options, options.url, found)
+        from sandbox_service.serve import temporary_service
+        from sandbox_service.trainer.checkpoint import refuse_folder
 
-    with temporary_service() as url:
-        return _train(recipe, options, url, found)
+        refuse_folder(options.out, replace(recipe, files=found.files), options.seed)
+        with temporary_service() as url:
+            return _train(recipe, options, url, found)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does; who stopped it is told how it goes on."""
+    before = signal.signal(signal.SIGTERM, _as_ctrl_c)
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _as_ctrl_c(_number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)  # asyncio's, while it runs
+    if not callable(handler):  # ignored, as in a shell's background job
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)
 
 
 def _train(recipe: Recipe, options: argparse.Namespace, url: str | list[str], found: Given) -> int:

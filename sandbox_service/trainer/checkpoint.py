@@ -42,6 +42,14 @@ def owned(folder: Path) -> Iterator[None]:
         yield
 
 
+def refuse_folder(folder: Path, recipe: Recipe, seed: int) -> None:
+    """Raise the SetupError with which a run in this folder would end, before a service is started for it."""
+    if (folder / "lock").exists():
+        with owned(folder):
+            if (folder / "run.json").exists():
+                open_run(folder, recipe, seed)
+
+
 def open_run(folder: Path, recipe: Recipe, seed: int) -> str:
     """Return the run's label. SetupError: the folder holds a run of something else."""
     path, wanted = folder / "run.json", json.loads(json.dumps({"recipe": asdict(recipe), "seed": seed}))

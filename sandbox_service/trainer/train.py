@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from sandbox_service.trainer.fleet import Fleet
 from sandbox_service.trainer.given import NOTHING, Given
 from sandbox_service.trainer.groups import Group, play_groups
 from sandbox_service.trainer.inference import Engine
+from sandbox_service.trainer.interrupts import at_once
 from sandbox_service.trainer.measure import by_family, describe, describe_kept, interval, scores
 from sandbox_service.trainer.model import Policy
 from sandbox_service.trainer.problems import plans, problems
@@ -51,6 +53,8 @@ async def train(
 ) -> None:
     """Do whatever is left to do of a run. ServiceFault: the service lost too many rollouts; start again later."""
     recipe = replace(recipe, files=given.files)
+    if not (folder / "run.json").exists():
+        await sandbox.cancel_label("run", uuid.uuid4().hex)  # nobody's: where no service answers, no folder is made
     with owned(folder):
         run = open_run(folder, recipe, seed)
         if left := await sandbox.cancel_label("run", run):
@@ -83,7 +87,8 @@ async def start(
         torch.manual_seed(seed)
         policy = Policy(replace(recipe.base, vocabulary=tokens.size))
     if traces:
-        _sft(policy, tokens, traces, recipe.sft, seed, say)
+        with at_once():
+            _sft(policy, tokens, traces, recipe.sft, seed, say)
     save_policy(folder / "sft", policy, tokens)
 
 
@@ -191,7 +196,8 @@ class Training:
         for group in optimizer.param_groups:
             group["lr"] = rl.lr * min(1.0, age / rl.warmup_steps)
         played = time.monotonic()
-        trained = update(self.policy, optimizer, kept, rl)
+        with at_once():
+            trained = update(self.policy, optimizer, kept, rl)
         times = {"played_s": played - begun, "trained_s": time.monotonic() - played}
         told = {**describe(groups), **describe_kept(kept), **asdict(trained), **times}
         line = {"stage": stage.name, "step": step, "lost": lost, **told}
