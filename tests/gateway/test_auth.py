@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,8 @@ from sandbox_service.config import Settings
 from sandbox_service.errors import SetupError
 from sandbox_service.gateway.auth import Gatekeeper, read_keys
 from tests.gateway.conftest import ScriptedWorker, StartGateway
+
+SECURITY = (Path(__file__).parents[2] / "SECURITY.md").read_text()
 
 
 def line(tenant: str, key: str) -> str:
@@ -65,6 +68,21 @@ async def test_probes_need_no_key(http: httpx.AsyncClient) -> None:
     """Orchestrators and Prometheus have none."""
     assert (await http.get("/healthz")).status_code == 200
     assert (await http.get("/metrics")).status_code == 200
+
+
+async def test_what_answers_without_a_key_is_what_the_document_names(start_gateway: StartGateway, keys: Path) -> None:
+    """Of all routes there are; those that answer 501 are not there."""
+    gateway = await start_gateway(api_keys_file=keys)
+    open_to_all = set()
+    for route in gateway.server.config.app.routes:  # type: ignore[union-attr]
+        for method in route.methods:
+            path = route.path.replace("{prefix:path}", "below").replace("{id}", "x")
+            answer = await gateway.client.request(method, path, json={} if method == "POST" else None)
+            if answer.status_code not in (401, 501):
+                open_to_all.add(route.path.removeprefix("/{prefix:path}"))
+    edge = next(line for line in SECURITY.splitlines() if line.startswith("| The edge |"))
+    named = set(re.findall(r"`(/[\w./]*)`", edge.partition("without a key:")[2].partition(";")[0]))
+    assert open_to_all == named
 
 
 async def test_tenants_do_not_see_each_other(http: httpx.AsyncClient, worker: ScriptedWorker) -> None:
