@@ -59,15 +59,15 @@ def train(options: argparse.Namespace) -> int:
     from sandbox_service.trainer.given import given
 
     found = given(options.sft, options.problems)
-    with _stoppable():
-        if options.url:
+    if options.url:
+        with _stoppable():
             return _train(recipe, options, options.url, found)
-        from sandbox_service.serve import temporary_service
-        from sandbox_service.trainer.checkpoint import refuse_folder
+    from sandbox_service.serve import temporary_service
+    from sandbox_service.trainer.checkpoint import refuse_folder
 
-        refuse_folder(options.out, replace(recipe, files=found.files), options.seed)
-        with temporary_service() as url:
-            return _train(recipe, options, url, found)
+    refuse_folder(options.out, replace(recipe, files=found.files), options.seed)
+    with temporary_service() as url, _stoppable():
+        return _train(recipe, options, url, found)
 
 
 @contextmanager
