@@ -37,7 +37,7 @@ from sandbox_service.worker.manifest import Manifest
 
 DEFAULT = "default"
 _NAME = r"[A-Za-z0-9_-]{1,64}"
-_BUILDER = 3
+_BUILDER = 4
 """Part of every key: raise it when `tree.py` puts something else into a tree."""
 
 

@@ -75,6 +75,30 @@ series = [sys.implementation.name, *sys.version_info[:2]]
 print(json.dumps({**paths, "version": platform.python_version(), "series": series}))
 """
 
+_COMPILER = """
+import compileall, os, py_compile, sys
+tree, *folders = sys.argv[1:]
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+entries = [entry.path for folder in folders for entry in os.scandir(folder) if entry.path not in folders]
+sizes = {path: sum(len(files) for _, _, files in os.walk(path)) for path in entries}
+processes, running, failed = len(os.sched_getaffinity(0)), 0, False
+for path in sorted(entries, key=lambda path: (-sizes[path], path)):
+    if running == processes:
+        failed |= os.wait()[1] != 0
+        running -= 1
+    if os.fork() == 0:
+        compile = compileall.compile_dir if os.path.isdir(path) else compileall.compile_file
+        compile(path, quiet=2, stripdir=tree, prependdir="/", invalidation_mode=mode)
+        os._exit(0)
+    running += 1
+for _ in range(running):
+    failed |= os.wait()[1] != 0
+sys.exit(failed)
+"""
+"""Each package and module is compiled by a process of its own, the largest first, in the order of its files. Byte code
+shows which strings its process had seen before (a set of them is written out twice, or once and referred to): it must
+depend neither on what happened to be compiled by the same process nor on which other packages there are."""
+
 _BEST = "python3.12"
 _SUPPORTED = {("cpython", 3, 11), ("cpython", 3, 12)}
 
@@ -241,7 +265,8 @@ def _trim(site: Path) -> None:
 def _run(command: list[str], report: Callable[[str], None]) -> str:
     """Run, reporting each line of output; return the last lines of what it said if it failed, else nothing.
 
-    Who is stopped meanwhile takes it along, with what it has started: it could download for minutes.
+    Who is stopped meanwhile takes it along, with what it has started: it could download for minutes, or write into a
+    folder that is being removed.
     """
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -254,6 +279,8 @@ def _run(command: list[str], report: Callable[[str], None]) -> str:
                 report(lines[-1])
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
+            while os.read(process.stdout.fileno(), 65536):  # until the last of them is gone, and writes nothing more
+                pass
             raise
     problems = [line for line in lines if line.startswith("ERROR")]
     return "\n".join(problems or lines[-5:] or ["it said nothing"]) if process.returncode else ""
@@ -316,9 +343,11 @@ def compile_byte_code(tree: Path, base: Base) -> None:
 
     Unchecked: the tree is read-only, and a time stamp would end as soon as somebody copies it.
     """
-    options = ["-qq", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/"]
     folders = {str(tree / base.inside(path).lstrip("/")) for path in (base.stdlib, base.site)}
-    subprocess.run([str(base.executable), "-I", "-m", "compileall", *options, *sorted(folders)], check=False)
+    # -S: what the host's own packages start would be in the compiler's memory too.
+    last = _run([str(base.executable), "-I", "-S", "-c", _COMPILER, str(tree), *sorted(folders)], lambda _line: None)
+    if last:
+        raise SetupError(f"byte code could not be compiled:\n{last}")
 
 
 def normalize(tree: Path) -> None:

@@ -6,6 +6,7 @@ Images are built for real, without the default packages (`bare`): that takes sec
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import re
@@ -24,6 +25,7 @@ from sandbox_service.config import Settings, deploy_dir
 from sandbox_service.errors import SetupError
 from sandbox_service.worker import rootfs, tree
 from sandbox_service.worker.rootfs import Image, Step
+from tests.conftest import WaitUntil
 
 pytestmark = pytest.mark.slow
 
@@ -169,6 +171,29 @@ def test_a_build_that_is_told_to_end_leaves_nothing(settings: Settings, number: 
         build.send_signal(number)
     assert build.returncode == 128 + number
     assert {path.name for path in state_dir.joinpath("images").iterdir()} == {".lock", "names"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_build_that_ends_while_it_compiles_takes_the_compilers_along(
+    settings: Settings, number: signal.Signals, code: int, wait_until: WaitUntil
+) -> None:
+    """Several processes compile side by side: none of them goes on, or holds what the build wrote to."""
+    state_dir = settings.state_dir / f"compiling-{number.name}"
+    with command(Settings(state_dir=state_dir), "--name", "cut", "--bare") as build:
+        await wait_until(lambda: [*state_dir.glob("images/.building-*/rootfs/usr/lib/python*/__pycache__/*")])
+        build.send_signal(number)
+        told, _ = build.communicate(timeout=10)
+    assert build.returncode == code, told
+    assert {path.name for path in state_dir.joinpath("images").iterdir()} == {".lock", "names"}
+    assert not any(str(state_dir).encode() in command_line for command_line in command_lines())
+
+
+def command_lines() -> list[bytes]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # the process has ended
+            found.append(path.read_bytes())
+    return found
 
 
 def test_an_interrupted_build_leaves_nothing_that_counts(settings: Settings, image: Image) -> None:
