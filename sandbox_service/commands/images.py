@@ -10,14 +10,23 @@ from pathlib import Path
 from sandbox_service.config import Settings
 from sandbox_service.progress import build_progress
 from sandbox_service.worker import rootfs
-from sandbox_service.worker.rootfs import Image
+from sandbox_service.worker.rootfs import Image, Step
 
 
 def build(settings: Settings, name: str, requirements: Path | None, *, bare: bool, force: bool) -> int:
     started = time.time()
+    steps: set[Step] = set()
     with build_progress(settings) as progress:
-        image = rootfs.build(settings, progress, name=name, requirements=requirements, bare=bare, force=force)
-    print(f"image {image.name} is {'built' if image.built_at > started else 'up to date'}: {_summary(image)}")
+
+        def report(step: Step, detail: str) -> None:
+            steps.add(step)
+            progress(step, detail)
+
+        image = rootfs.build(settings, report, name=name, requirements=requirements, bare=bare, force=force)
+    done = "built again, with the same content" if steps else "up to date"
+    if image.built_at > started:
+        done = "built"
+    print(f"image {image.name} is {done}: {_summary(image)}")
     for library in image.missing:
         print(
             f"  note: it is without {library}, which this machine did not have to give: install it, build with --force"
@@ -48,8 +57,11 @@ def info(settings: Settings, *, as_json: bool, check: bool) -> int:
 
 
 def prune(settings: Settings, names: list[str]) -> int:
-    removed = rootfs.prune(settings, names)
-    print("\n".join(f"removed {digest}" for digest in removed) or "nothing to remove")
+    pruned = rootfs.prune(settings, names)
+    done = [f"gave up the name {name}" for name in dict.fromkeys(names)]
+    done += [f"removed {digest}" for digest in pruned.removed]
+    done += [f"kept {digest}: something runs in it; prune again when that has ended" for digest in pruned.in_use]
+    print("\n".join(done) or "nothing to remove")
     return 0
 
 

@@ -136,6 +136,15 @@ def test_equal_inputs_give_an_equal_hash(image: Image, settings: Settings) -> No
     assert list(dict.fromkeys(steps)) == list(Step)
 
 
+def test_what_a_build_did_is_told(settings: Settings, image: Image) -> None:
+    def told(*options: str) -> str:
+        with command(settings, "--name", "tiny", "--bare", *options) as build:
+            return build.communicate(timeout=50)[0].splitlines()[-1]
+
+    assert told().startswith("image tiny is up to date: ")
+    assert told("--force").startswith("image tiny is built again, with the same content: ")
+
+
 def test_packages_are_in_the_interpreters_own_site_packages(image: Image, settings: Settings, wheel: Path) -> None:
     """`python -I` ignores PYTHONPATH and must see them; files that both images have are on disk once."""
     other = rootfs.build(settings, quiet, name="thing", requirements=wheel, bare=True)
@@ -236,20 +245,71 @@ def test_a_change_is_found(settings: Settings, image: Image) -> None:
     assert rootfs.verify(changed) == ["etc/hosts", "usr/bin/cat", "usr/bin/extra"]
 
 
-def test_prune_keeps_what_is_named_or_in_use(settings: Settings, image: Image, wheel: Path) -> None:
-    """A jail that runs in an image holds it, also after its name is gone."""
-    other = rootfs.build(settings, quiet, name="going", requirements=wheel, bare=True)
+@pytest.fixture
+def going(settings: Settings, wheel: Path) -> Image:
+    """An image that has one name."""
+    image = rootfs.build(settings, quiet, name="going", requirements=wheel, bare=True)
     if "thing" in {found.name for found in rootfs.list_images(settings)}:
         rootfs.prune(settings, ["thing"])
-    mount = f"mount --bind {other.path} /mnt && echo mounted && exec sleep 60"
-    with subprocess.Popen(["unshare", "--mount", "sh", "-c", mount], stdout=subprocess.PIPE, text=True) as user:
+    return image
+
+
+@contextlib.contextmanager
+def mounted(mount: str) -> Iterator[None]:
+    """Have a process with that mount, in a mount namespace of its own, as a jail has."""
+    script = f"mount {mount} && echo mounted && exec sleep 60"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as user:
         assert user.stdout is not None
         assert user.stdout.readline() == "mounted\n"
-        assert rootfs.prune(settings, ["going"]) == []
+        yield
         user.kill()
-    assert rootfs.prune(settings, []) == [other.hash]
-    assert not other.path.exists()
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        "--bind '{}' /mnt",
+        "--bind '{}/usr/bin' /mnt",
+        "--bind /etc '{}/tmp'",
+        "-t tmpfs none '{}/tmp'",
+        "-t overlay -o lowerdir={}:/etc none /mnt",
+    ],
+)
+def test_prune_keeps_what_is_named_or_in_use(settings: Settings, image: Image, going: Image, mount: str) -> None:
+    """A jail that runs in an image holds it, also after its name is gone."""
+    with mounted(mount.format(going.path)):
+        assert rootfs.prune(settings, ["going"]) == ([], [going.hash])
+    assert rootfs.prune(settings, []) == ([going.hash], [])
+    assert not going.path.exists()
     assert rootfs.load("tiny", settings) == image
+
+
+def test_prune_keeps_what_is_in_use_by_another_path(settings: Settings, going: Image) -> None:
+    """A state folder that is mounted elsewhere, as in a container: mount tables show paths on the file system."""
+    script = f"mount --bind {settings.state_dir} /mnt && exec {sys.executable} -m sandbox_service rootfs prune"
+    prune = ["unshare", "--mount", "sh", "-c", f'{script} "$@"', "sh"]
+    environment = {**os.environ, "SANDBOX_STATE_DIR": "/mnt"}
+    with mounted(f"--bind {going.path} /mnt"):
+        told = subprocess.run([*prune, "going"], env=environment, capture_output=True, text=True).stdout
+        assert told == (
+            f"gave up the name going\nkept {going.hash}: something runs in it; prune again when that has ended\n"
+        )
+        assert going.path.exists()
+    told = subprocess.run(prune, env=environment, capture_output=True, text=True).stdout
+    assert told == f"removed {going.hash}\n"
+    told = subprocess.run(prune, env=environment, capture_output=True, text=True).stdout
+    assert told == "nothing to remove\n"
+
+
+def test_what_runs_below_another_state_folder_keeps_nothing_here(settings: Settings, going: Image) -> None:
+    """The same image, and so the same hash."""
+    other = Settings(state_dir=settings.state_dir / "another place")
+    images = other.state_dir / "images"
+    shutil.copytree(going.path.parent, images / going.hash, symlinks=True, copy_function=os.link)
+    with mounted(f"--bind '{images / going.hash}/rootfs' /mnt"):
+        assert rootfs.prune(settings, ["going"]) == ([going.hash], [])
+        assert rootfs.prune(other, []) == ([], [going.hash])
+    assert rootfs.prune(other, []) == ([going.hash], [])
 
 
 def test_a_folder_that_jails_cannot_enter_is_refused(settings: Settings) -> None:
