@@ -156,11 +156,12 @@ def prune(settings: Settings, names: list[str]) -> Pruned:
         for name in names:
             _images(settings).joinpath("names", f"{name}.json").unlink(missing_ok=True)
         kept = {image.hash for image in list_images(settings)}
-        nameless = [folder for folder in _folders(settings) if folder.name not in kept]
-        mounts = _mounts()
+        mounted = _mounts()
         pruned = Pruned([], [])
-        for folder in nameless:
-            if _is_mounted(folder, mounts):
+        for folder in _folders(settings):
+            if folder.name in kept:
+                continue
+            if folder.name in mounted:
                 pruned.in_use.append(folder.name)
                 continue
             # One rename first: an image that is half removed must not be found by anyone.
@@ -324,61 +325,10 @@ def _name(settings: Settings, name: str, record: dict[str, str]) -> None:
     fresh.replace(target)
 
 
-class _Mount(NamedTuple):
-    """A line of a mount table."""
-
-    number: str
-    filesystem: str
-    root: str
-    """What is mounted: a path from the root of its file system, whatever its process has for a root."""
-    point: str
-    rest: str
-    """All of the line behind `root`."""
-
-
-def _mounts() -> set[_Mount]:
-    """Return all mounts of this machine: the root of a running jail shows its image's path there."""
-    mounts: set[_Mount] = set()
+def _mounts() -> str:
+    """Return all mount tables of this machine: the root of a running jail shows its image's path there."""
+    tables = []
     for path in Path("/proc").glob("[0-9]*/mountinfo"):
         with contextlib.suppress(OSError):  # the process has ended
-            mounts.update(_table(path))
-    return mounts
-
-
-def _table(path: Path) -> list[_Mount]:
-    return [_mount(line) for line in os.fsdecode(path.read_bytes()).split("\n") if line]
-
-
-def _mount(line: str) -> _Mount:
-    number, _, filesystem, root, rest = line.split(" ", 4)
-    return _Mount(number, filesystem, _unescaped(root), _unescaped(rest.partition(" ")[0]), rest)
-
-
-def _unescaped(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), path)
-
-
-def _is_mounted(folder: Path, mounts: set[_Mount]) -> bool:
-    """Say whether a mount may show this image or lie in it: in doubt each that has its hash in its line, as an overlay
-    has. In no doubt is one of another folder of the same file system: the same image below another state folder."""
-    filesystem, path = _place(folder)
-    return any(
-        folder.name in mount.rest
-        or (folder.name in mount.root and (mount.filesystem != filesystem or f"{mount.root}/".startswith(f"{path}/")))
-        for mount in mounts
-    )
-
-
-def _place(folder: Path) -> tuple[str, str]:
-    """Return a folder's file system, and its path from the root of that; nothing where the mount table has neither."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        facts = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-    finally:
-        os.close(descriptor)
-    number = facts.partition("mnt_id:")[2].split()[0]
-    for mount in _table(Path("/proc/self/mountinfo")):
-        if mount.number == number and path.is_relative_to(mount.point):
-            return mount.filesystem, str(Path(mount.root, path.relative_to(mount.point)))
-    return "", ""
+            tables.append(path.read_text())
+    return "".join(tables)

@@ -284,34 +284,6 @@ def test_prune_keeps_what_is_named_or_in_use(settings: Settings, image: Image, g
     assert rootfs.load("tiny", settings) == image
 
 
-def test_prune_keeps_what_is_in_use_by_another_path(settings: Settings, going: Image) -> None:
-    """A state folder that is mounted elsewhere, as in a container: mount tables show paths on the file system."""
-    script = f"mount --bind {settings.state_dir} /mnt && exec {sys.executable} -m sandbox_service rootfs prune"
-    prune = ["unshare", "--mount", "sh", "-c", f'{script} "$@"', "sh"]
-    environment = {**os.environ, "SANDBOX_STATE_DIR": "/mnt"}
-    with mounted(f"--bind {going.path} /mnt"):
-        told = subprocess.run([*prune, "going"], env=environment, capture_output=True, text=True).stdout
-        assert told == (
-            f"gave up the name going\nkept {going.hash}: something runs in it; prune again when that has ended\n"
-        )
-        assert going.path.exists()
-    told = subprocess.run(prune, env=environment, capture_output=True, text=True).stdout
-    assert told == f"removed {going.hash}\n"
-    told = subprocess.run(prune, env=environment, capture_output=True, text=True).stdout
-    assert told == "nothing to remove\n"
-
-
-def test_what_runs_below_another_state_folder_keeps_nothing_here(settings: Settings, going: Image) -> None:
-    """The same image, and so the same hash."""
-    other = Settings(state_dir=settings.state_dir / "another place")
-    images = other.state_dir / "images"
-    shutil.copytree(going.path.parent, images / going.hash, symlinks=True, copy_function=os.link)
-    with mounted(f"--bind '{images / going.hash}/rootfs' /mnt"):
-        assert rootfs.prune(settings, ["going"]) == ([going.hash], [])
-        assert rootfs.prune(other, []) == ([], [going.hash])
-    assert rootfs.prune(other, []) == ([going.hash], [])
-
-
 def test_a_folder_that_jails_cannot_enter_is_refused(settings: Settings) -> None:
     """A jail is another user: a state folder below a private home would fail at the first call."""
     private = settings.state_dir / "private"
