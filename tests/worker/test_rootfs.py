@@ -261,8 +261,10 @@ def mounted(mount: str) -> Iterator[None]:
     with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as user:
         assert user.stdout is not None
         assert user.stdout.readline() == "mounted\n"
-        yield
-        user.kill()
+        try:
+            yield
+        finally:
+            user.kill()
 
 
 @pytest.mark.parametrize(
