@@ -57,7 +57,7 @@ def server_binary() -> Path:
 
 def socket_of(run_dir: Path, data_dir: Path) -> Path:
     """Where the server on `data_dir` listens below `run_dir`: its own place, because the lock is on the data alone."""
-    name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:8]
+    name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:8]
     return run_dir / f"redis-{name}.sock"
 
 

@@ -40,6 +40,8 @@ def ended_by_signals() -> Iterator[None]:
     """Have SIGTERM, and the end of the terminal, end this block as Ctrl-C does, by an exception."""
 
     def end(number: int, _frame: FrameType | None) -> None:
+        for each in before:  # what is being put in order is not ended once more
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

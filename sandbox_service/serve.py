@@ -157,8 +157,10 @@ class Service:
         for part in reversed(self.parts):
             part.ask_to_stop()
             if not told and not part.ends_within(_IDLE_STOP_S):
-                print(f"waiting up to {self._drain_s:g} s for running calls; Ctrl-C again stops now", file=sys.stderr)
                 told = True
+                note = f"waiting up to {self._drain_s:g} s for running calls; Ctrl-C again stops now"
+                with suppress(OSError):  # the terminal may be gone
+                    print(note, file=sys.stderr)
             part.wait(time.monotonic() + (self._drain_s + 5 if drain else 0))
         if self._redis is not None:
             self._redis.stop()

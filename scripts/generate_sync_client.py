@@ -25,6 +25,7 @@ REPLACEMENTS = [
     (r"AsyncSandboxClient", "SandboxClient"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"\baclose\b", "close"),
+    (r"Close it in each event loop that used it \(`with`\s+does\); used there again,", "Closed (`with` does),"),
 ]
 
 

@@ -86,6 +86,7 @@ def work(pairs, cpu_s, progress):
             verdict = check(answer, reference, progress)
         except (MemoryError, RecursionError):
             verdict = "too_large", False
+        signal.setitimer(signal.ITIMER_PROF, 0)  # or it could end the worker between two pairs, and the next one pay
         os.write(progress, f"{json.dumps(verdict)}\n".encode())
         if data_bytes() > most:
             break

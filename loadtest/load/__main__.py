@@ -96,7 +96,7 @@ def main() -> int:
         "--workload",
         help="of the step, the bursts and the CPUs, instead of math or blend: tools, toolcalls, humaneval, print ...",
     )
-    parser.add_argument("--rate-share", type=float, default=0.7, help="of capacity, for the RL step (0.7)")
+    parser.add_argument("--rate-share", type=float, default=0.7, help="of what an RL step's own clients reach (0.7)")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if options.replay is not None:

@@ -41,8 +41,7 @@ class SandboxClient:
     streams at once to all of them; more calls wait here.
 
     One client serves many tasks, event loops and threads. It can be pickled (the key goes along) and used on after a
-    fork (but not over gRPC, whose library is not made for it). Close it in each event loop that used it (`with`
-    does); used there again, it raises SetupError.
+    fork (but not over gRPC, whose library is not made for it). Closed (`with` does), it raises SetupError.
     """
 
     def __init__(

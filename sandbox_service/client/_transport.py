@@ -17,7 +17,7 @@ from sandbox_service.client import _http
 from sandbox_service.errors import InvalidOption, SetupError
 from sandbox_service.models import Batch, Call, Checked, Checks, Result, Ticket
 
-_ROUTE = re.compile(r"/v1(/(calls|batches|verify)\b[^#]*)?/*$")
+_ROUTE = re.compile(r"(?<!/)/v1(/(calls|batches|verify)(?=[/?]|$)[^#]*)?/*$")
 """At the end of an address: of our own API, which the client adds."""
 
 

@@ -60,7 +60,7 @@ def prune(settings: Settings, names: list[str]) -> int:
     pruned = rootfs.prune(settings, names)
     done = [f"gave up the name {name}" for name in dict.fromkeys(names)]
     done += [f"removed {digest}" for digest in pruned.removed]
-    done += [f"kept {digest}: something runs in it; prune again when that has ended" for digest in pruned.in_use]
+    done += [f"kept {digest}: something runs in it, or in an equal one elsewhere" for digest in pruned.in_use]
     print("\n".join(done) or "nothing to remove")
     return 0
 

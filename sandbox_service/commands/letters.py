@@ -113,7 +113,8 @@ def _with_queue(settings: Settings, work: Callable[[Queue], Awaitable[None]]) ->
     own = socket_of(settings.run_dir, settings.redis_dir)
     if settings.redis_url is None and not own.exists():
         raise SetupError(
-            f"no `sandbox-service serve` is running here (there is no {own}): start it, or set SANDBOX_REDIS_URL"
+            f"no `sandbox-service serve` is running here (there is no {own}): start it, name its SANDBOX_STATE_DIR and "
+            "SANDBOX_RUN_DIR, or set SANDBOX_REDIS_URL"
         )
     found = settings.model_copy(update={"redis_url": settings.redis_url or f"unix://{own}"})
 

@@ -12,10 +12,12 @@ import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -100,6 +102,7 @@ shows which strings its process had seen before (a set of them is written out tw
 depend neither on what happened to be compiled by the same process nor on which other packages there are."""
 
 _BEST = "python3.12"
+_END_S = 5.0
 _SUPPORTED = {("cpython", 3, 11), ("cpython", 3, 12)}
 
 
@@ -279,11 +282,17 @@ def _run(command: list[str], report: Callable[[str], None]) -> str:
                 report(lines[-1])
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
-            while os.read(process.stdout.fileno(), 65536):  # until the last of them is gone, and writes nothing more
-                pass
+            _wait_for_end(process.stdout.fileno())
             raise
     problems = [line for line in lines if line.startswith("ERROR")]
     return "\n".join(problems or lines[-5:] or ["it said nothing"]) if process.returncode else ""
+
+
+def _wait_for_end(pipe: int) -> None:
+    """Wait until the last of those that were killed is gone, and writes nothing more; not for one that was spared."""
+    give_up = time.monotonic() + _END_S
+    while (left := give_up - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0] and os.read(pipe, 65536):
+        pass
 
 
 def add_libraries(tree: Path, base: Base) -> list[str]:

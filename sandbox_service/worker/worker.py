@@ -153,8 +153,10 @@ class Worker:
         """Store what is done; whatever ends during one round trip goes with the next."""
         while True:
             ended = [await self._done.get()]
-            while not self._done.empty() and sum(len(result) for _, result, _ in ended) < _ROUND_BYTES:
+            size = len(ended[0][1])
+            while not self._done.empty() and size < _ROUND_BYTES:
                 ended.append(self._done.get_nowait())
+                size += len(ended[-1][1])
             results = [(execution, result) for execution, result, _ in ended]
             try:
                 stored = await self._queue.finish(self._name, results, cpu_s=[cpu_s for _, _, cpu_s in ended])

@@ -317,7 +317,8 @@ def test_a_repeat_is_told_in_one_sentence(tmp_path: Path) -> None:
     program = tmp_path / "p.py"
     program.write_text("print(1)")
     command = [sys.executable, "-m", "sandbox_service", "run", str(program), "--url", "grpc://127.0.0.1:9"]
-    first = subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()[0]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    first = run.stderr.splitlines()[0]
     assert first.startswith("no answer from grpc://127.0.0.1:9: ")
     assert first.endswith("; trying again")
     assert first.count("no answer") == first.count("grpc://") == 1

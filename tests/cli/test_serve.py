@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import signal
 import socket
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -36,7 +38,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 40) -> None:
 class Running:
     """One `sandbox-service serve` with folders of its own and the images of this machine."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, terminal: int | None = None) -> None:
         self.folder = folder
         state = folder / "state"
         state.mkdir()
@@ -50,7 +52,7 @@ class Running:
                 cwd=folder,
                 env={**os.environ, **variables},
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=log if terminal is None else terminal,
                 text=True,
                 start_new_session=True,
             )
@@ -208,6 +210,25 @@ def test_it_ends_as_a_whole(number: signal.Signals, code: int) -> None:
             assert not service.run_dir.exists()
             assert "waiting up to" not in service.log.read_text()
             assert '"event": "worker stopped"' in service.log.read_text()
+
+
+@pytest.mark.slow
+def test_the_end_of_its_terminal_lets_calls_end() -> None:
+    """Nothing that it has to say can be written any more; what runs is answered all the same, and nothing is left."""
+    with tempfile.TemporaryDirectory(prefix="serve-") as folder:
+        Path(folder).chmod(0o755)
+        terminal, theirs = pty.openpty()
+        service = Running(Path(folder), terminal=theirs)
+        os.close(theirs)
+        post = partial(httpx.post, f"{service.url}/v1/calls", timeout=30)
+        with ThreadPoolExecutor() as pool:
+            asked = pool.submit(post, json={"id": "a", "code": "import time; time.sleep(3); print('done')"})
+            wait_for(lambda: httpx.get(f"{service.url}/v1/calls/a").json().get("state") == "running")
+            os.close(terminal)
+            service.process.send_signal(signal.SIGHUP)
+            assert asked.result().json()["stdout"] == "done\n"
+        assert service.process.wait(40) == 0
+        wait_for(lambda: service.left_over() == [])
 
 
 @pytest.mark.slow

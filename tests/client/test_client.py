@@ -298,7 +298,7 @@ async def test_code_can_be_given_by_name(server: ScriptedServer, client: AsyncSa
 @pytest.mark.parametrize("kind", [AsyncSandboxClient, SandboxClient])
 def test_the_address_is_that_of_the_service_not_of_its_api(kind: type[SandboxClient], route: str) -> None:
     """Below a path as well, which may be called as it likes."""
-    for base in ("http://127.0.0.1:8000", "http://proxy/v1/sandbox", "http://proxy/v1/callsign"):
+    for base in ("http://127.0.0.1:8000", "http://proxy/v1/sandbox", "http://proxy/v1/calls-eu", "http://v1"):
         with pytest.raises(errors.InvalidOption) as caught:
             kind(base + route)
         assert str(caught.value) == f"give the address of the service without {route.rstrip('/')}: {base}"

@@ -24,7 +24,7 @@ from sandbox_service.gateway.verify import verify
 from sandbox_service.models import Check, Checked, Checks, CheckStatus, Limits, Result, Status
 from sandbox_service.queue import Queue
 
-COMPILE_S = 15.0
+COMPILE_S, COMPARE_S = 15.0, 10.0
 MARGIN_S, LONG_S = 10.0, 55.0
 """A request is held for its time limits and this much more, a long batch for as long as any may be: clients leave after
 60 s. A limit that did not fit would make a slow program one that was never judged, which is sent again and again."""
@@ -96,16 +96,16 @@ class CodeJudge:
         """`held_s`: how long the answer is of use, if that is longer than what the limits of each ask for."""
         free = asyncio.Semaphore(AT_ONCE)
 
-        def until(compile_s: float) -> float:
-            return arrived + max(held_s, min(LONG_S, compile_s + self._wall_s + MARGIN_S))
+        def until(limits_s: float) -> float:
+            return arrived + max(held_s, min(LONG_S, limits_s + MARGIN_S))
 
         async def one(submission: Submission) -> Answer:
             compile_s = COMPILE_S if self._languages[submission.type].compile else 0.0
             async with free:
-                return await self._one(tenant, submission, until(compile_s))
+                return await self._one(tenant, submission, until(compile_s + self._wall_s))
 
         async with asyncio.TaskGroup() as group:
-            math = group.create_task(self._math(tenant, [s for s in submissions if s.type == "math"], until(0.0)))
+            math = group.create_task(self._math(tenant, [s for s in submissions if s.type == "math"], until(COMPARE_S)))
             codes = [group.create_task(one(s)) for s in submissions if s.type != "math"]
         answers, verdicts = iter(codes), iter(math.result())
         return [next(verdicts) if s.type == "math" else next(answers).result() for s in submissions]
