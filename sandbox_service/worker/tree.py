@@ -103,6 +103,7 @@ depend neither on what happened to be compiled by the same process nor on which 
 
 _BEST = "python3.12"
 _END_S = 5.0
+"""What was killed has ended by then, but for what had left its group."""
 _SUPPORTED = {("cpython", 3, 11), ("cpython", 3, 12)}
 
 

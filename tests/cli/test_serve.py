@@ -301,9 +301,12 @@ def test_a_service_for_one_call_ends_with_it(number: signal.Signals) -> None:
         Path(folder).chmod(0o755)
         program = Path(folder, "program.py")
         program.write_text("import time\ntime.sleep(60)")
-        before = {**os.environ, "TMPDIR": folder, "SANDBOX_PORT": "9"}
-        with subprocess.Popen([sys.executable, "-m", "sandbox_service", "run", str(program)], env=before) as process:
-            wait_for(lambda: list(Path(folder).glob("sandbox-run-*/run/workers/*/lock")))
+        environment = {**os.environ, "TMPDIR": folder, "SANDBOX_PORT": "9"}
+        with subprocess.Popen(
+            [sys.executable, "-m", "sandbox_service", "run", str(program)], env=environment
+        ) as process:
+            journals = partial(Path(folder).glob, "sandbox-run-*/redis/appendonlydir/*.aof")
+            wait_for(lambda: any(b"claimed_at" in journal.read_bytes() for journal in journals()))
             process.send_signal(number)
             assert process.wait(40) == 128 + number
         assert os.listdir(folder) == ["program.py"]
